@@ -1,0 +1,237 @@
+"""Checkpoints of one workdir: saved in the background, verified when restored."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import PolicyCheckpointInfo, PreservationContext
+
+from roberta_jax.checkpoint.fingerprint import fingerprint
+from roberta_jax.checkpoint.policy import steps_to_keep
+from roberta_jax.config import CheckpointConfig
+from roberta_jax.errors import MachineError, UserError
+
+_DAMAGED = "damaged"
+_SUPERSEDED = "superseded"
+
+
+class _Preservation:
+    """Our policy in the form that orbax asks for."""
+
+    def __init__(self, config: CheckpointConfig):
+        self.config = config
+        self.evaluation_loss_nats: dict[int, float] = {}
+
+    def should_preserve(
+        self, checkpoints: Sequence[PolicyCheckpointInfo], *, context: PreservationContext
+    ) -> Sequence[bool]:
+        del context
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = steps_to_keep(steps, self.config, self.evaluation_loss_nats)
+        return [step in kept for step in steps]
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A verified checkpoint."""
+
+    step: int
+    state: Any  # The tree, placed as the target said.
+    record: dict[str, Any]  # What was stored beside it.
+
+
+class CheckpointStore:
+    """The checkpoints of a workdir; close it, or use it in a `with` block.
+
+    A step is a folder named by its number. One that turns out damaged is renamed to
+    `N.damaged` and said; one that a restart from an earlier step leaves behind, to
+    `N.superseded`. Nothing is deleted but what the policy lets go.
+    """
+
+    def __init__(self, folder: Path, config: CheckpointConfig | None = None):
+        """Opens a folder; without a config it is read only and not created."""
+        self.folder = Path(folder).absolute()
+        self._read_only = config is None
+        self._preservation = _Preservation(config or CheckpointConfig())
+        self._manager = self._open()
+        self._last_good: int | None = max(self.steps(), default=None)
+        for step in self.steps() if not self._read_only else ():
+            self._note_evaluation(step, self._try_record(step))
+
+    def _open(self) -> ocp.CheckpointManager:
+        return ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                create=not self._read_only,
+                read_only=self._read_only,
+                preservation_policy=None if self._read_only else self._preservation,
+                # A folder without its commit marker is not a checkpoint (the default mode
+                # takes even an empty folder for one).
+                atomicity_options=ocp.options.AtomicityOptions(
+                    mode=ocp.options.AtomicityMode.COMMIT_FILE
+                ),
+                cleanup_tmp_directories=not self._read_only,
+            ),
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "record": ocp.JsonCheckpointHandler(),
+            },
+        )
+
+    def __enter__(self) -> "CheckpointStore":
+        """The store itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes."""
+        self.close()
+
+    def steps(self) -> list[int]:
+        """Complete checkpoints, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(self._manager.all_steps())
+
+    def set_aside(self) -> list[str]:
+        """Names of checkpoints that were found damaged, now or in an earlier run."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path.name for path in self.folder.glob(f"*.{_DAMAGED}*"))
+
+    def save(self, step: int, state: Any, record: dict[str, Any]) -> None:
+        """Starts writing a checkpoint; the arrays may be donated as soon as this returns.
+
+        Args:
+          step: updates applied; must be new.
+          state: a tree of arrays.
+          record: what JSON can hold; "evaluation_loss_nats" decides which checkpoint is best.
+
+        Raises:
+          MachineError: an earlier save failed (a full disk, say).
+        """
+        self.check()
+        record = {**record, "fingerprint": fingerprint(state)}
+        self._note_evaluation(step, record)
+        with _explained(self._last_good):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)
+                ),
+            )
+
+    def check(self) -> None:
+        """Raises MachineError if a save in the background has failed."""
+        with _explained(self._last_good):
+            self._manager.check_for_errors()
+
+    def wait(self) -> None:
+        """Returns when everything is on disk; raises MachineError if it is not."""
+        with _explained(self._last_good):
+            self._manager.wait_until_finished()
+        self._last_good = max(self.steps(), default=None)
+
+    def close(self) -> None:
+        """Waits and closes."""
+        self.wait()
+        self._manager.close()
+
+    def read_record(self, step: int) -> dict[str, Any]:
+        """What was stored beside the state of a step."""
+        args = ocp.args.Composite(record=ocp.args.JsonRestore())
+        return dict(self._manager.restore(step, args=args)["record"])
+
+    def restore(self, step: int, target: Any) -> Restored:
+        """The state at `step`, verified.
+
+        Args:
+          step: one of `steps()`.
+          target: the tree as ShapeDtypeStructs with shardings; any mesh will do.
+
+        Raises:
+          UserError: the stored bytes are not the saved ones.
+        """
+        record = self.read_record(step)
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        state = self._manager.restore(step, args=args)["state"]
+        stored, found = record["fingerprint"], fingerprint(state)
+        wrong = sorted(path for path in stored | found if stored.get(path) != found.get(path))
+        if wrong:
+            raise UserError(
+                f"Checkpoint {self.folder / str(step)} is damaged: the contents of {len(wrong)} arrays are not "
+                f"what was saved, the first being {wrong[0]}. Restore another step with --resume=STEP."
+            )
+        return Restored(step, state, record)
+
+    def restore_newest(self, target: Any, say: Any = print) -> Restored | None:
+        """The newest checkpoint that verifies; damaged ones are set aside on the way.
+
+        Args:
+          target: as for `restore`.
+          say: takes one line for each damaged checkpoint.
+
+        Returns:
+          None if there is no checkpoint at all.
+
+        Raises:
+          UserError: there are checkpoints, or were, and none is good.
+        """
+        for step in reversed(self.steps()):
+            try:
+                return self.restore(step, target)
+            # Damage surfaces as anything: orbax raises bare Exception, KeyError, JSONDecodeError.
+            except Exception as error:
+                reason = " ".join(str(error).split())[:200]
+                name = self._rename(step, _DAMAGED)
+                say(f"Checkpoint {step} is damaged and was set aside as {name}: {reason}")
+        if damaged := self.set_aside():
+            raise UserError(
+                f"No checkpoint in {self.folder} can be restored: {', '.join(damaged)}. This is not a fresh start, so "
+                "nothing was changed. Look at those folders, or begin again in another --workdir."
+            )
+        return None
+
+    def supersede_after(self, step: int) -> list[str]:
+        """Sets aside every checkpoint later than `step`; returns their new names."""
+        return [self._rename(later, _SUPERSEDED) for later in self.steps() if later > step]
+
+    def _rename(self, step: int, reason: str) -> str:
+        source, number = self.folder / str(step), 0
+        target = self.folder / f"{step}.{reason}"
+        while target.exists():
+            number += 1
+            target = self.folder / f"{step}.{reason}-{number}"
+        source.rename(target)
+        self._manager.reload()
+        return target.name
+
+    def _try_record(self, step: int) -> dict[str, Any]:
+        try:
+            return self.read_record(step)
+        except Exception:  # Damage of any kind; `restore_newest` will meet it again and say so.
+            return {}
+
+    def _note_evaluation(self, step: int, record: dict[str, Any]) -> None:
+        if "evaluation_loss_nats" in record:
+            self._preservation.evaluation_loss_nats[step] = record["evaluation_loss_nats"]
+
+
+class _explained:
+    """Turns what orbax raises when it cannot write into one paragraph."""
+
+    def __init__(self, last_good: int | None):
+        self._last_good = last_good
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
+        # tensorstore reports a full disk as ValueError OUT_OF_RANGE or RESOURCE_EXHAUSTED.
+        if isinstance(error, (OSError, ValueError)) and not isinstance(error, UserError):
+            kept = "none yet" if self._last_good is None else f"step {self._last_good}"
+            raise MachineError(
+                f"A checkpoint could not be written: {' '.join(str(error).split())[:300]}. Is the disk full? "
+                f"The last good checkpoint is {kept}. Make room and run the same command again; it goes on from there."
+            ) from error

@@ -1,0 +1,41 @@
+"""Masked-LM loss (nats), perplexity and accuracy of a checkpoint, with fixed masks.
+
+roberta-jax evaluate --workdir=runs/small
+roberta-jax evaluate --workdir=runs/small --step=5000 --data=OTHER_DATASET --split=train --max_rows=1000
+"""
+
+from typing import Any
+
+from absl import flags as absl_flags
+
+from roberta_jax.errors import UserError
+
+SUMMARY = "loss, perplexity and accuracy of a checkpoint on held-out rows"
+
+
+def define_flags(flags: absl_flags.FlagValues) -> None:
+    """Defines the flags of this verb in `flags`."""
+    absl_flags.DEFINE_string("workdir", "", "Folder of the run.", flag_values=flags)
+    absl_flags.DEFINE_integer("step", -1, "Which checkpoint; -1 is the newest.", flag_values=flags)
+    absl_flags.DEFINE_string("data", "", "A prepared dataset; the run's own if not given.", flag_values=flags)
+    absl_flags.DEFINE_enum("split", "validation", ["validation", "train"], "Which rows.", flag_values=flags)
+    absl_flags.DEFINE_integer("max_rows", 0, "Rows to use, evenly spaced; 0 for all.", flag_values=flags)
+
+
+def run(flags: Any, arguments: list[str]) -> int:
+    """Runs the verb; returns the exit code."""
+    if arguments:
+        raise UserError(f"evaluate takes no positional arguments, got {arguments}.")
+    if not flags.workdir:
+        raise UserError("--workdir is missing: the folder of a `roberta-jax pretrain` run.")
+    from roberta_jax.inference.evaluate import evaluate_workdir
+
+    step, evaluation = evaluate_workdir(
+        flags.workdir, step=flags.step, data=flags.data, split=flags.split, max_rows=flags.max_rows
+    )
+    print(
+        f"step {step:,} | {flags.split} loss {evaluation.loss_nats:.4f} nats | "
+        f"perplexity {evaluation.perplexity:,.3f} | accuracy {evaluation.masked_accuracy:.2%} | "
+        f"{evaluation.num_predictions:,} predictions"
+    )
+    return 0

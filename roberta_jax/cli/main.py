@@ -1,0 +1,126 @@
+"""`roberta-jax VERB [flags]`."""
+
+import errno
+import importlib
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from absl import flags as absl_flags
+
+from roberta_jax import __version__
+from roberta_jax.errors import MachineError, UserError
+
+# In the order in which a newcomer needs them. The module of a verb has `-` as `_`.
+VERBS = ("demo", "tokenizer", "prepare", "pretrain", "evaluate", "fill-mask", "report")
+
+INTERRUPTED = 130
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+
+
+def _module(verb: str) -> ModuleType:
+    return importlib.import_module(f"roberta_jax.cli.{verb.replace('-', '_')}")
+
+
+def overview() -> str:
+    """What `roberta-jax` alone prints."""
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {_module(verb).SUMMARY}" for verb in VERBS]
+    return "\n".join(
+        [
+            f"roberta-jax {__version__}: pretrains RoBERTa encoders from raw text.",
+            "",
+            "Usage: roberta-jax VERB [--flag=value ...]",
+            "",
+            *lines,
+            "",
+            "`roberta-jax VERB --help` explains a verb and lists its flags. Begin with `roberta-jax demo`.",
+        ]
+    )
+
+
+def verb_help(verb: str, module: ModuleType, flags: absl_flags.FlagValues) -> str:
+    """What `roberta-jax VERB --help` prints."""
+    lines = [f"roberta-jax {verb}: {module.SUMMARY}", "", (module.__doc__ or "").strip(), "", "Flags:"]
+    for name in sorted(flags):
+        flag = flags[name]
+        if "." in name:  # A field of the config, listed by the verb's own text.
+            continue
+        default = "" if flag.default in (None, "", []) else f" (default: {flag.default})"
+        choices = f" [{'|'.join(flag.parser.enum_values)}]" if hasattr(flag.parser, "enum_values") else ""
+        lines.append(f"  --{name}{choices}  {flag.help}{default}")
+    if hasattr(module, "extra_help"):
+        lines += ["", module.extra_help()]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs a verb.
+
+    Args:
+      arguments: the command line without the program's name.
+
+    Returns:
+      0 done, 1 failed, 2 unusable flags or config, 130 interrupted.
+    """
+    try:
+        return _main(list(arguments))
+    except UserError as error:
+        print(f"roberta-jax: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("roberta-jax: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output left (`| head`): not worth a traceback, and nothing more can be said.
+        sys.stdout = None  # type: ignore[assignment]
+        return 1
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        print(
+            f"roberta-jax: {error.filename or 'a file'} could not be written: {error.strerror}. "
+            "Make room, or choose another folder, and run the same command again.",
+            file=sys.stderr,
+        )
+        return MachineError.exit_code
+
+
+def _main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(overview())
+        return 0
+    if arguments[0] == "--version":
+        print(__version__)
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        raise UserError(f"{verb!r} is not a verb. There are: {', '.join(VERBS)}. `roberta-jax --help` explains them.")
+    module = _module(verb)
+    flags = absl_flags.FlagValues()
+    if any(argument in ("--help", "-h", "-help") for argument in rest):
+        module.define_flags(flags, [verb]) if _wants_arguments(module) else module.define_flags(flags)
+        print(verb_help(verb, module, flags))
+        return 0
+    module.define_flags(flags, [verb, *rest]) if _wants_arguments(module) else module.define_flags(flags)
+    # grain looks at absl's global flags when it starts workers.
+    absl_flags.FLAGS.mark_as_parsed()
+    try:
+        _, *positional = flags([verb, *rest])
+    except absl_flags.Error as error:
+        raise UserError(f"{' '.join(str(error).split())} See `roberta-jax {verb} --help`.") from error
+    return module.run(flags, positional)
+
+
+def _wants_arguments(module: ModuleType) -> bool:
+    # Config overrides are flags that exist only once they are seen on the command line.
+    return getattr(module, "TAKES_CONFIG", False)
+
+
+def entry_point() -> None:
+    """The console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    entry_point()

@@ -1,0 +1,107 @@
+"""Turns raw text into a dataset: tokenised, packed into rows, sharded, with a manifest.
+
+roberta-jax prepare --input='books/*.jsonl.gz' --tokenizer=tokenizer --output=dataset
+
+The input is plain text (.txt: a blank line ends a document, every other line is a sentence) or JSON
+lines (.jsonl, .json: an object is a document, the lines of its text are sentences), each also as
+.gz. The output appears when it is complete. A second run with the same inputs and settings finds
+that there is nothing to do.
+"""
+
+from typing import Any
+
+from absl import flags as absl_flags
+
+from roberta_jax.data.corpus import BAD_TEXT_RULES
+from roberta_jax.data.prepare import DEFAULT_VALIDATION_FRACTION, FORMATS, PrepareSettings, prepare
+from roberta_jax.data.sentences import SPLITTERS
+from roberta_jax.errors import UserError
+
+SUMMARY = "turn raw text into tokenised, packed, sharded records"
+
+
+def define_flags(flags: absl_flags.FlagValues) -> None:
+    """Defines the flags of this verb in `flags`."""
+    absl_flags.DEFINE_multi_string(
+        "input", [], "A file, folder or glob; may be repeated.", flag_values=flags
+    )
+    absl_flags.DEFINE_multi_string(
+        "validation_input",
+        [],
+        "Text of the validation split, instead of a share of --input.",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_string(
+        "tokenizer", "", "Folder that `roberta-jax tokenizer` wrote.", flag_values=flags
+    )
+    absl_flags.DEFINE_enum(
+        "format", "full_sentences", FORMATS, "How sentences become rows.", flag_values=flags
+    )
+    absl_flags.DEFINE_integer("sequence_length", 512, "Tokens per row.", flag_values=flags)
+    absl_flags.DEFINE_float(
+        "validation_fraction",
+        None,
+        f"Share of the documents for validation, in [0, 0.5]; {DEFAULT_VALIDATION_FRACTION} unless "
+        "--validation_input is given.",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_string(
+        "text_field", "text", "Key of the text in JSON lines.", flag_values=flags
+    )
+    absl_flags.DEFINE_enum(
+        "sentence_splitter",
+        "line",
+        tuple(SPLITTERS),
+        "line: each line is a sentence; punctuation: lines are cut further after . ! ? by a quick "
+        "rule.",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_enum(
+        "on_bad_text",
+        "error",
+        BAD_TEXT_RULES,
+        "What happens to text that is not UTF-8.",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_integer(
+        "rows_per_shard", 1 << 20, "Rows per file, at most.", flag_values=flags
+    )
+    absl_flags.DEFINE_string("output", "", "Folder to write.", flag_values=flags)
+    absl_flags.DEFINE_bool(
+        "overwrite", False, "Replace an output made from something else.", flag_values=flags
+    )
+
+
+def run(flags: Any, arguments: list[str]) -> int:
+    """Runs the verb; returns the exit code."""
+    if arguments:
+        raise UserError(
+            f"prepare takes no positional arguments, got {arguments}; text is given by --input."
+        )
+    for name, meaning in (
+        ("output", "the folder to write"),
+        ("tokenizer", "a folder that `roberta-jax tokenizer` wrote"),
+    ):
+        if not flags[name].value:
+            raise UserError(f"--{name} is missing: {meaning}.")
+    fraction = flags.validation_fraction
+    if fraction is None:
+        fraction = 0.0 if flags.validation_input else DEFAULT_VALIDATION_FRACTION
+    settings = PrepareSettings(
+        format=flags.format,
+        sequence_length=flags.sequence_length,
+        validation_fraction=fraction,
+        text_field=flags.text_field,
+        sentence_splitter=flags.sentence_splitter,
+        on_bad_text=flags.on_bad_text,
+        rows_per_shard=flags.rows_per_shard,
+    )
+    prepare(
+        inputs=flags.input,
+        tokenizer_folder=flags.tokenizer,
+        output=flags.output,
+        settings=settings,
+        validation_inputs=flags.validation_input,
+        overwrite=flags.overwrite,
+    )
+    return 0

@@ -1,0 +1,175 @@
+"""Any batch of a run, by arithmetic: example k is a function of (seed, k), whoever reads it.
+
+Example k of a run is row `order[k % N]` of epoch `k // N`, where grain shuffles the N rows anew for
+every epoch. A process takes its contiguous rows of each global batch, so the number of processes,
+workers and threads changes who reads a row and never which row it is. There is no iterator state to
+save: `examples_seen` says it all.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import numpy as np
+
+from roberta_jax.data.records import RecordDataset
+from roberta_jax.errors import UserError
+
+# Batches that grain's threads keep ready ahead of the consumer.
+READ_AHEAD_BATCHES = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of this process; b is the batch size divided by the number of processes."""
+
+    tokens: np.ndarray  # [b, T] int32.
+    index: np.ndarray  # [b] uint32: number of the row in the dataset.
+    epoch: np.ndarray  # [b] uint32: passes over the dataset before this one.
+
+
+class Loader:
+    """Endless training batches of a dataset, from any example on."""
+
+    def __init__(
+        self,
+        dataset: RecordDataset,
+        *,
+        batch_size: int,
+        seed: int,
+        process_index: int = 0,
+        process_count: int = 1,
+        num_threads: int = 2,
+        num_workers: int = 0,
+    ):
+        """Plans the order; reads nothing yet.
+
+        Args:
+            dataset: the rows; may be fewer than a batch.
+            batch_size: rows of a global batch; a multiple of `process_count`.
+            seed: of the order, in [0, 2^32).
+            process_index: which part of every global batch is read here.
+            process_count: how many parts there are.
+            num_threads: threads that read ahead.
+            num_workers: processes that read ahead; 0 reads in this one, which is enough for rows of
+                token ids.
+
+        Raises:
+            UserError: the dataset is empty or the processes do not divide the batch.
+        """
+        if not len(dataset):
+            raise UserError(
+                f"The split {dataset.split!r} of {dataset.folder} has no rows. Prepare a larger "
+                "corpus."
+            )
+        self.steps_per_epoch = max(1, len(dataset) // batch_size)
+        self._order = _shuffled_order(len(dataset), seed)
+        self._dataset, self._batch_size = dataset, batch_size
+        self._local_start, self._local_size = _local_rows(batch_size, process_index, process_count)
+        self._num_threads, self._num_workers = num_threads, num_workers
+
+    def batches(self, examples_seen: int = 0) -> Iterator[Batch]:
+        """Batches without end, the first one beginning with example `examples_seen` of the run.
+
+        Closing the iterator stops the reading ahead.
+        """
+        source = _BatchSource(
+            dataset=self._dataset,
+            order=self._order,
+            first_example=examples_seen + self._local_start,
+            stride=self._batch_size,
+            local_size=self._local_size,
+        )
+        read_options = grain.ReadOptions(
+            num_threads=self._num_threads, prefetch_buffer_size=READ_AHEAD_BATCHES
+        )
+        batches = grain.MapDataset.source(source).to_iter_dataset(read_options)
+        if self._num_workers:
+            batches = batches.mp_prefetch(
+                grain.MultiprocessingOptions(num_workers=self._num_workers)
+            )
+        iterator = iter(batches)
+        try:
+            for arrays in iterator:
+                yield Batch(**arrays)
+        finally:
+            iterator.close()  # Stops its threads and processes.
+
+
+def validation_batches(
+    dataset: RecordDataset,
+    *,
+    batch_size: int,
+    max_rows: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    """The same rows in the same order at every call: all of them, or `max_rows` evenly spaced ones.
+
+    Yields:
+        This process's part of each global batch, and weights [b] float32: 1, or 0 for rows that
+        only fill up the last batch.
+    """
+    local_start, local_size = _local_rows(batch_size, process_index, process_count)
+    num_rows = min(len(dataset), max_rows)
+    chosen = np.arange(num_rows, dtype=np.int64) * len(dataset) // max(num_rows, 1)
+    for first in range(0, num_rows, batch_size):
+        places = np.arange(first + local_start, first + local_start + local_size)
+        weights = (places < num_rows).astype(np.float32)
+        index = chosen[np.minimum(places, num_rows - 1)]
+        yield _read_batch(dataset, index, np.zeros_like(index)), weights
+
+
+@dataclasses.dataclass(frozen=True)
+class _BatchSource:
+    """Random access to the batches of one process.
+
+    Element i begins `i * stride` examples after the first.
+    """
+
+    dataset: RecordDataset
+    order: grain.MapDataset
+    first_example: int
+    stride: int
+    local_size: int
+
+    def __len__(self) -> int:
+        return (sys.maxsize - self.first_example) // self.stride - 1
+
+    def __getitem__(self, position: int) -> dict[str, np.ndarray]:
+        first = self.first_example + position * self.stride
+        examples = range(first, first + self.local_size)
+        index = np.array([self.order[example] for example in examples], np.int64)
+        epoch = np.array([example // len(self.dataset) for example in examples], np.int64)
+        batch = _read_batch(self.dataset, index, epoch)
+        # grain's worker processes hand over dicts of arrays without copying them through a pipe.
+        return {"tokens": batch.tokens, "index": batch.index, "epoch": batch.epoch}
+
+
+def _shuffled_order(num_rows: int, seed: int) -> Any:
+    """Endless random-access dataset: element k is the row of example k.
+
+    Every epoch is another permutation.
+    """
+    return grain.MapDataset.range(num_rows).seed(seed).shuffle().repeat()
+
+
+def _read_batch(dataset: RecordDataset, index: np.ndarray, epoch: np.ndarray) -> Batch:
+    return Batch(
+        tokens=dataset.read(index).astype(np.int32),
+        index=index.astype(np.uint32),
+        epoch=epoch.astype(np.uint32),
+    )
+
+
+def _local_rows(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
+    """The first row and the number of rows of a process in every global batch."""
+    if batch_size < 1 or batch_size % process_count:
+        raise UserError(
+            f"The batch size is {batch_size}; it must be a positive multiple of the number of "
+            f"processes, {process_count}."
+        )
+    local_size = batch_size // process_count
+    return process_index * local_size, local_size

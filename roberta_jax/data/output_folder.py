@@ -1,0 +1,118 @@
+"""Output folders that are whole or not there: written under another name, then renamed."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+from roberta_jax.errors import MachineError, UserError
+
+_MACHINE_ERRORS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EEXIST,
+}
+
+
+def local_path(name: str | pathlib.Path) -> pathlib.Path:
+    """The path of an output; raises UserError when it is not on this machine's disks."""
+    if "://" in str(name):
+        raise UserError(
+            f"The output {name} is not local. Write to a local folder and copy it there."
+        )
+    return pathlib.Path(name)
+
+
+@contextlib.contextmanager
+def new_folder(output: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder to write into; becomes `output` when the block ends well, vanishes when it raises.
+
+    What stood at `output` is replaced. Leftovers of killed runs are removed.
+
+    Raises:
+        UserError: another process is writing the same output now.
+        MachineError: the disk is full, or the place cannot be written.
+    """
+    partial = output.with_name(f"{output.name}.partial-{os.getpid()}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(output)
+        partial.mkdir()
+        # The lock ends with the process, however it ends, and tells leftovers from work in
+        # progress.
+        lock = os.open(partial, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield partial
+            _flush_to_disk(partial)
+            _put_in_place(partial, output)
+        finally:
+            os.close(lock)
+    except OSError as error:
+        if error.errno in _MACHINE_ERRORS:
+            raise MachineError(
+                f"{output} cannot be written: {error.strerror} ({error.filename or output}). "
+                "Free some space or choose another place."
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_leftovers(output: pathlib.Path) -> None:
+    for leftover in output.parent.glob(f"{_literal(output.name)}.partial-*"):
+        lock = os.open(leftover, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"Another process is writing {output} now ({leftover.name}). Wait for it, or stop "
+                "it."
+            ) from error
+        else:
+            shutil.rmtree(leftover)
+        finally:
+            os.close(lock)
+    for replaced in output.parent.glob(f"{_literal(output.name)}.replaced-*"):
+        # Killed between the two renames of _put_in_place: the old output is the only one.
+        if output.exists():
+            shutil.rmtree(replaced)
+        else:
+            replaced.rename(output)
+
+
+def _put_in_place(partial: pathlib.Path, output: pathlib.Path) -> None:
+    replaced = output.with_name(f"{output.name}.replaced-{os.getpid()}")
+    if output.exists():
+        output.rename(replaced)
+    partial.rename(output)
+    _flush_entry(output.parent)
+    if replaced.exists():
+        shutil.rmtree(replaced)
+
+
+def _flush_to_disk(folder: pathlib.Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        _flush_entry(path)
+
+
+def _flush_entry(path: pathlib.Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _literal(name: str) -> str:
+    return "".join(f"[{character}]" if character in "*?[" else character for character in name)

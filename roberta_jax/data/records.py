@@ -1,0 +1,188 @@
+"""Prepared rows on disk: ArrayRecord shards with a manifest; written in order, read in any order.
+
+A dataset is a folder: `manifest.json`, `tokenizer/`, `train-00000-of-00004.array_record`,
+    `validation-…`. One record is
+one row, its ids as little-endian uint16 (uint32 from 65,537 vocabulary entries on). ArrayRecord
+checks every record's hash when it is read, so damage raises instead of becoming other tokens.
+"""
+
+import hashlib
+import itertools
+import pathlib
+
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+
+from roberta_jax.data.manifest import MANIFEST_NAME, Manifest, Shard
+from roberta_jax.data.tokenizer import Tokenizer, load_tokenizer
+from roberta_jax.errors import MachineError, UserError
+
+TOKENIZER_FOLDER = "tokenizer"
+# One record per chunk makes random reads cheap. Token ids hardly compress, and uncompressed rows
+# read twice as fast.
+WRITER_OPTIONS = "group_size:1,uncompressed"
+READER_OPTIONS = "readahead_buffer_size:0"
+
+
+class ShardWriter:
+    """Writes the rows of one split into shards; `close` gives them their final names."""
+
+    def __init__(self, folder: pathlib.Path, split: str, *, dtype: str, rows_per_shard: int):
+        """Writes into `folder`; `dtype` is "uint16" or "uint32"."""
+        self._folder, self._split, self._rows_per_shard = folder, split, rows_per_shard
+        self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._row_counts: list[int] = []
+        self._writer: ArrayRecordWriter | None = None
+
+    def write(self, rows: np.ndarray) -> None:
+        """Appends integer rows [n, sequence_length].
+
+        Raises MachineError when the disk refuses them.
+        """
+        try:
+            for row in rows.astype(self._dtype):
+                if self._writer is None or self._row_counts[-1] == self._rows_per_shard:
+                    self._close_shard()
+                    self._writer = ArrayRecordWriter(
+                        str(self._path(len(self._row_counts))), WRITER_OPTIONS
+                    )
+                    self._row_counts.append(0)
+                self._writer.write(row.tobytes())
+                self._row_counts[-1] += 1
+        except RuntimeError as error:  # The only type that ArrayRecord raises.
+            raise self._refused(error) from error
+
+    def close(self) -> list[Shard]:
+        """Finishes the last shard and names them all; returns what the manifest says about them."""
+        try:
+            self._close_shard()
+        except RuntimeError as error:
+            raise self._refused(error) from error
+        shards = []
+        for number, rows in enumerate(self._row_counts):
+            name = f"{self._split}-{number:05d}-of-{len(self._row_counts):05d}.array_record"
+            path = self._path(number).rename(self._folder / name)
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            shards.append(Shard(name=name, rows=rows, sha256=digest, bytes=path.stat().st_size))
+        return shards
+
+    def _path(self, number: int) -> pathlib.Path:
+        return self._folder / f"{self._split}-{number:05d}.unfinished"
+
+    def _close_shard(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _refused(self, error: RuntimeError) -> MachineError:
+        return MachineError(
+            f"A shard in {self._folder} cannot be written: {error}. Free some space or choose "
+            "another disk."
+        )
+
+
+class RecordDataset:
+    """The rows of one split of a prepared dataset, read by number.
+
+    Attributes:
+        manifest: what the folder says about itself.
+        split: "train" or "validation".
+        sequence_length: tokens per row.
+        fingerprint: 16 hexadecimal digits that depend on the tokenizer and on every row of the
+            dataset.
+    """
+
+    def __init__(self, folder: pathlib.Path, split: str, manifest: Manifest):
+        """Use `open_dataset`, which checks the folder first."""
+        self.folder, self.split, self.manifest = folder, split, manifest
+        self.sequence_length = manifest.sequence_length
+        self.fingerprint = manifest.fingerprint
+        self._dtype = np.dtype(manifest.dtype).newbyteorder("<")
+        self._shards = manifest.splits[split].shards
+        self._first_rows = [
+            0,
+            *itertools.accumulate(shard.rows for shard in self._shards),
+        ]  # [shards + 1]
+        self._readers: dict[int, ArrayRecordReader] = {}
+
+    def __len__(self) -> int:
+        return self._first_rows[-1]
+
+    def __getstate__(self) -> tuple[pathlib.Path, str, Manifest]:
+        return self.folder, self.split, self.manifest  # Open readers stay in their process.
+
+    def __setstate__(self, state: tuple[pathlib.Path, str, Manifest]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """The rows with the numbers `indices` [n], in that order: [n, T] uint16 or uint32.
+
+        Raises:
+            IndexError: a number is negative or not less than the length.
+            UserError: a shard is damaged or missing; the message names it.
+        """
+        indices = np.asarray(indices, np.int64)
+        if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
+            raise IndexError(
+                f"row numbers must be in [0, {len(self)}), got {indices.min()} to {indices.max()}"
+            )
+        rows = np.empty((len(indices), self.sequence_length), self._dtype)
+        shard_numbers = np.searchsorted(self._first_rows, indices, side="right") - 1
+        for shard_number in np.unique(shard_numbers).tolist():
+            places = np.flatnonzero(shard_numbers == shard_number)
+            positions = (indices[places] - self._first_rows[shard_number]).tolist()
+            rows[places] = self._read_shard(shard_number, positions)
+        return rows
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that the rows were made with."""
+        return load_tokenizer(self.folder / TOKENIZER_FOLDER)
+
+    def _read_shard(self, shard_number: int, positions: list[int]) -> np.ndarray:
+        shard = self._shards[shard_number]
+        try:
+            reader = self._readers.get(shard_number)
+            if reader is None:
+                reader = ArrayRecordReader(str(self.folder / shard.name), options=READER_OPTIONS)
+                if reader.num_records() != shard.rows:
+                    raise self._damaged(
+                        shard, f"it holds {reader.num_records()} rows instead of {shard.rows}"
+                    )
+                self._readers[shard_number] = reader
+            records = reader.read(positions)
+        except (RuntimeError, IndexError) as error:
+            raise self._damaged(shard, str(error)) from error
+        data = np.frombuffer(b"".join(records), self._dtype)
+        if len(data) != len(positions) * self.sequence_length:
+            raise self._damaged(shard, f"its rows do not have {self.sequence_length} tokens")
+        return data.reshape(len(positions), self.sequence_length)
+
+    def _damaged(self, shard: Shard, reason: str) -> UserError:
+        return UserError(
+            f"The shard {self.folder / shard.name} cannot be read: {reason}. Copy it again from "
+            f"where it is intact (sha256 {shard.sha256}), or prepare the dataset again with "
+            "--overwrite."
+        )
+
+
+def open_dataset(folder: str | pathlib.Path, split: str) -> RecordDataset:
+    """Opens a split of a folder that `prepare` wrote.
+
+    Raises UserError when it is missing, damaged or incomplete.
+    """
+    folder = pathlib.Path(folder)
+    manifest = Manifest.load(folder)
+    if split not in manifest.splits:
+        raise UserError(
+            f"The dataset {folder} has no split {split!r}; it has {', '.join(manifest.splits)}."
+        )
+    for shard in manifest.splits[split].shards:
+        path = folder / shard.name
+        size = path.stat().st_size if path.is_file() else 0
+        if size != shard.bytes:
+            raise UserError(
+                f"The shard {path} has {size} bytes, and {MANIFEST_NAME} says {shard.bytes}. Copy "
+                "it again from where it is intact, or prepare the dataset again with --overwrite."
+            )
+    return RecordDataset(folder, split, manifest)

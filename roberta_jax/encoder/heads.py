@@ -1,0 +1,34 @@
+"""Heads on top of the hidden states."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from roberta_jax.config import EncoderConfig
+from roberta_jax.encoder.layer import gelu
+from roberta_jax.encoder.norm import layer_norm
+from roberta_jax.encoder.product import Linear, product
+
+
+class MaskedLanguageModelHead(nnx.Module):
+    """Dense D → D, GELU, LayerNorm, projection tied to the token embedding, bias."""
+
+    def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
+        """The projection's weights are the embedding's and are given at the call."""
+        self.compute_dtype = jnp.dtype(config.compute_dtype)
+        self.dense = Linear(
+            config.hidden_size, config.hidden_size, dtype=self.compute_dtype, rngs=rngs
+        )
+        self.norm = layer_norm(config)
+        self.bias = nnx.Param(jnp.zeros((config.padded_vocab_size(),), jnp.float32))
+        self.vocab_size = config.vocab_size
+
+    def __call__(self, states: jax.Array, table: jax.Array) -> jax.Array:
+        """Logits of states [B, M, D] with the embedding table [V, D] → [B, M, V] float32.
+
+        The entries beyond the vocabulary (the table's padding) are -inf: they get no probability.
+        """
+        x = self.norm(gelu(self.dense(states)))
+        real = jnp.arange(table.shape[0]) < self.vocab_size
+        bias = jnp.where(real, self.bias[...], -jnp.inf)  # [V]: cheaper than masking [B, M, V].
+        return product(x, table, self.compute_dtype, jnp.float32, True) + bias

@@ -1,0 +1,50 @@
+"""One transformer layer, LayerNorm after each sublayer (post-norm), as in BERT and RoBERTa."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from roberta_jax.config import EncoderConfig
+from roberta_jax.encoder.attention import SelfAttention
+from roberta_jax.encoder.dropout import dropout, site_keys
+from roberta_jax.encoder.norm import layer_norm
+from roberta_jax.encoder.product import Linear
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """x·Φ(x) with the exact normal distribution function, not the tanh form."""
+    half = jnp.asarray(0.5, x.dtype)
+    return half * x * (1 + jax.lax.erf(x * jnp.asarray(0.5**0.5, x.dtype)))
+
+
+class Mlp(nnx.Module):
+    """D → F → GELU → D."""
+
+    def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
+        """Two projections."""
+        dtype = jnp.dtype(config.compute_dtype)
+        self.up = Linear(config.hidden_size, config.mlp_size, dtype=dtype, rngs=rngs)
+        self.down = Linear(config.mlp_size, config.hidden_size, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """X [B, T, D] → [B, T, D]."""
+        return self.down(gelu(self.up(x)))
+
+
+class Layer(nnx.Module):
+    """x → norm(x + attention(x)) → norm(x + mlp(x))."""
+
+    def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
+        """Weights of one layer."""
+        self.attention = SelfAttention(config, rngs=rngs)
+        self.attention_norm = layer_norm(config)
+        self.mlp = Mlp(config, rngs=rngs)
+        self.mlp_norm = layer_norm(config)
+        self.dropout_rate = config.dropout_rate
+
+    def __call__(self, x: jax.Array, real: jax.Array, keys: jax.Array | None) -> jax.Array:
+        """X [B, T, D], real [B, T] bool, dropout keys [B] of this layer or None → [B, T, D]."""
+        attended = self.attention(x, real, site_keys(keys, 0))
+        attended = dropout(attended, site_keys(keys, 1), self.dropout_rate)
+        x = self.attention_norm(x + attended)
+        return self.mlp_norm(x + dropout(self.mlp(x), site_keys(keys, 2), self.dropout_rate))

@@ -1,0 +1,80 @@
+"""Matrix products whose operands have the compute type and whose sums are float32.
+
+`jax.lax.dot_general(preferred_element_type=float32)` gives that forward, but its transpose would multiply a float32
+cotangent with a bfloat16 operand, which runs as a slow float32 product. Here the cotangent is rounded to the
+compute type first, so all three products run on bfloat16 units, and the weight's gradient stays float32.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+# RoBERTa's weights start as normal(0, 0.02), not truncated.
+normal_init = nnx.initializers.normal(0.02)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def product(
+    x: jax.Array,
+    weight: jax.Array,
+    dtype: jnp.dtype,
+    result_dtype: jnp.dtype,
+    transposed: bool = False,
+) -> jax.Array:
+    """x [..., I] times weight [I, O] → [..., O].
+
+    Args:
+      x: any float type.
+      weight: float32 [I, O], or [O, I] if `transposed`.
+      dtype: the compute type, to which both operands are rounded; the sum is float32.
+      result_dtype: the type of the result.
+      transposed: whether the weight's second axis is the one summed over.
+    """
+    return _forward(x, weight, dtype, result_dtype, transposed)[0]
+
+
+def _dot(a: jax.Array, b: jax.Array, a_axes: tuple, b_axes: tuple) -> jax.Array:
+    return jax.lax.dot_general(
+        a, b, ((a_axes, b_axes), ((), ())), preferred_element_type=jnp.float32
+    )
+
+
+def _forward(
+    x: jax.Array, weight: jax.Array, dtype: Any, result_dtype: Any, transposed: bool
+) -> tuple[jax.Array, Any]:
+    x_low = x.astype(dtype)
+    y = _dot(x_low, weight.astype(dtype), (x.ndim - 1,), (int(transposed),))
+    # The zero-sized array carries x's type to the backward pass.
+    return y.astype(result_dtype), (x_low, weight, jnp.zeros((0,), x.dtype))
+
+
+def _backward(
+    dtype: Any, result_dtype: Any, transposed: bool, saved: Any, cotangent: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, weight, like = saved
+    cotangent = cotangent.astype(dtype)
+    x_gradient = _dot(cotangent, weight.astype(dtype), (x.ndim - 1,), (int(not transposed),))
+    rows = tuple(range(x.ndim - 1))
+    left, right = (cotangent, x) if transposed else (x, cotangent)
+    weight_gradient = _dot(left, right, rows, rows)
+    return x_gradient.astype(like.dtype), weight_gradient.astype(weight.dtype)
+
+
+product.defvjp(_forward, _backward)
+
+
+class Linear(nnx.Linear):
+    """`nnx.Linear` (kernel [I, O], bias [O], float32) computed by `product`."""
+
+    def __init__(self, in_features: int, out_features: int, *, dtype: Any, rngs: nnx.Rngs):
+        """Weights normal(0, 0.02), bias 0."""
+        super().__init__(in_features, out_features, kernel_init=normal_init, rngs=rngs)
+        self.compute_dtype = jnp.dtype(dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """X [..., I] → [..., O] in the compute type."""
+        y = product(x, self.kernel[...], self.compute_dtype, self.compute_dtype)
+        return y + self.bias[...].astype(self.compute_dtype)

@@ -1,0 +1,17 @@
+"""What a command says when it cannot go on.
+
+A `UserError` is one paragraph for a person: what was given, what is allowed, what to do. The command line prints it
+without a traceback and leaves with its `exit_code`; from Python it is an ordinary `ValueError`.
+"""
+
+
+class UserError(ValueError):
+    """Something that the user can mend: a flag, a config key, an input file. Exit code 2."""
+
+    exit_code = 2
+
+
+class MachineError(UserError):
+    """Something that the machine refused: a full disk, a folder that cannot be written. Exit code 1."""
+
+    exit_code = 1

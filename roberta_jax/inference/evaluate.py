@@ -1,0 +1,55 @@
+"""Masked-LM loss of a checkpoint on a prepared dataset, with the masks of every evaluation."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+
+from roberta_jax.data.records import open_dataset
+from roberta_jax.errors import UserError
+from roberta_jax.parallel.mesh import check_batch, make_mesh
+from roberta_jax.train.evaluate import Evaluation, make_evaluator
+from roberta_jax.train.pretrain import make_masker
+from roberta_jax.train.restore import load_run
+from roberta_jax.train.workdir import read_config
+
+
+def evaluate_workdir(
+    workdir: str | Path, *, step: int = -1, data: str = "", split: str = "validation", max_rows: int = 0
+) -> tuple[int, Evaluation]:
+    """Evaluates a checkpoint.
+
+    Args:
+      workdir: of a pretraining run.
+      step: which checkpoint; -1 for the newest.
+      data: a prepared dataset; "" for the one that the run was trained on.
+      split: which of its splits.
+      max_rows: evenly spaced rows to use; 0 for all.
+
+    Returns:
+      The step, and the means over all predictions.
+    """
+    workdir = Path(workdir)
+    mesh = make_mesh(read_config(workdir).mesh)
+    with jax.set_mesh(mesh):
+        config, params, chosen = load_run(workdir, mesh, step=step)
+        dataset = open_dataset(data or config.data.path, split)
+        if dataset.manifest.tokenizer.fingerprint != config.data.tokenizer_fingerprint:
+            raise UserError(
+                f"The dataset {dataset.folder} was prepared with the tokenizer "
+                f"{dataset.manifest.tokenizer.fingerprint}, and the model was trained with "
+                f"{config.data.tokenizer_fingerprint}. Prepare the text with {workdir}/tokenizer."
+            )
+        if dataset.sequence_length > config.encoder.max_positions:
+            raise UserError(
+                f"The rows of {dataset.folder} have {dataset.sequence_length} tokens; this model takes at most "
+                f"{config.encoder.max_positions}."
+            )
+        if not len(dataset):
+            raise UserError(f"The split {split!r} of {dataset.folder} has no rows.")
+        config = dataclasses.replace(
+            config, train=dataclasses.replace(config.train, evaluation_rows=max_rows or len(dataset))
+        )
+        check_batch(config.train, mesh)
+        masker = make_masker(config, dataset.tokenizer())
+        return chosen, make_evaluator(config, masker, mesh)(params, dataset)

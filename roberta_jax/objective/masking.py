@@ -1,0 +1,100 @@
+"""Masks as a pure function of (seed, epoch, record): paper section 2.2 and 4.1, recipes of BERT.
+
+The mask of a row doesn't depend on its place in the batch, on the devices, on the microbatches or on a resume. A row
+with n maskable tokens has exactly round(rate · n) predictions (at least one); they fill the first of M fixed slots,
+and the weights of the other slots are 0.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from roberta_jax.config import PAD_ID, MaskingConfig
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MaskedBatch:
+    """Rows with holes, and what was in them."""
+
+    tokens: jax.Array  # [B, T] int32, as the encoder sees them.
+    positions: jax.Array  # [B, M] int32, places of the predictions.
+    targets: jax.Array  # [B, M] int32, the original tokens there.
+    weights: jax.Array  # [B, M] float32, 1 for a prediction, 0 for an unused slot.
+
+
+@dataclasses.dataclass(frozen=True)
+class Masker:
+    """Draws masks for a vocabulary.
+
+    Attributes:
+      config: rates and shares.
+      vocab_size: entries of the tokenizer.
+      special_ids: ids that are never masked (unless the config says so) and never a replacement.
+      mask_id: the id of `<mask>`.
+    """
+
+    config: MaskingConfig
+    vocab_size: int
+    special_ids: tuple[int, ...]
+    mask_id: int
+
+    def __call__(
+        self, tokens: jax.Array, index: jax.Array, epoch: jax.Array, key: jax.Array
+    ) -> MaskedBatch:
+        """Masks a batch.
+
+        Args:
+          tokens: [B, T] int32.
+          index: [B] uint32, the record's number in the dataset.
+          epoch: [B] uint32, how often the record was seen before.
+          key: a jax.random key of the run's seed.
+
+        Returns:
+          A MaskedBatch with M = `config.max_masked(T)` slots per row.
+        """
+        if self.config.masking == "static":
+            epoch = epoch % self.config.num_static_masks
+        tokens = tokens.astype(jnp.int32)
+        row_keys = jax.vmap(lambda e, i: jax.random.fold_in(jax.random.fold_in(key, e), i))(
+            epoch, index
+        )
+        return jax.vmap(self._mask_row)(tokens, row_keys)
+
+    def _mask_row(self, tokens: jax.Array, key: jax.Array) -> MaskedBatch:
+        (length,) = tokens.shape
+        num_slots = self.config.max_masked(length)
+        place_key, kind_key, token_key = jax.random.split(key, 3)
+
+        maskable = self._maskable(tokens)  # [T]
+        # A random order of the places, those that may not be masked last; 24 bits are exact in float32.
+        scores = jax.random.bits(place_key, (length,)) >> 8
+        _, positions = jax.lax.top_k(jnp.where(maskable, scores.astype(jnp.float32), -1.0), num_slots)
+        count = maskable.sum()
+        wanted = jnp.round(self.config.rate * count).astype(jnp.int32)
+        wanted = jnp.minimum(jnp.maximum(wanted, 1), count)
+        weights = (jnp.arange(num_slots) < wanted).astype(jnp.float32)  # [M]
+
+        targets = tokens[positions]  # [M]
+        ordinary = self._ordinary_ids()
+        drawn = ordinary[jax.random.randint(token_key, (num_slots,), 0, len(ordinary))]
+        kind = jax.random.uniform(kind_key, (num_slots,))
+        shown = jnp.where(
+            kind < self.config.mask_share,
+            self.mask_id,
+            jnp.where(kind < self.config.mask_share + self.config.random_share, drawn, targets),
+        )
+        shown = jnp.where(weights > 0, shown, targets)
+        return MaskedBatch(tokens.at[positions].set(shown), positions, targets, weights)
+
+    def _maskable(self, tokens: jax.Array) -> jax.Array:
+        if self.config.mask_special_tokens:
+            return tokens != PAD_ID
+        special = np.zeros(self.vocab_size, bool)
+        special[list(self.special_ids)] = True
+        return ~jnp.asarray(special)[tokens]
+
+    def _ordinary_ids(self) -> jax.Array:
+        return jnp.asarray(np.setdiff1d(np.arange(self.vocab_size), self.special_ids), jnp.int32)

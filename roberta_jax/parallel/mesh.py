@@ -1,0 +1,50 @@
+"""The device mesh with the axes (data, fsdp, tensor)."""
+
+import math
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+from roberta_jax.config import MeshConfig, TrainConfig
+from roberta_jax.errors import UserError
+
+AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")  # Rows of a batch are split over both.
+
+
+def make_mesh(config: MeshConfig) -> Mesh:
+    """A mesh over all visible devices; the axis given as -1 takes what the others leave.
+
+    Raises:
+      UserError: the sizes don't multiply to the number of devices.
+    """
+    num_devices = jax.device_count()
+    sizes = [config.data, config.fsdp, config.tensor]
+    if -1 in sizes:
+        sizes[sizes.index(-1)] = max(1, num_devices // -math.prod(sizes))
+    if math.prod(sizes) != num_devices:
+        raise UserError(
+            f"The mesh data={config.data} x fsdp={config.fsdp} x tensor={config.tensor} does not fill the "
+            f"{num_devices} visible devices. The sizes must multiply to {num_devices}; one of them may be -1 and "
+            "takes what is left, for example --config.mesh.data=-1."
+        )
+    # Auto axes: the compiler propagates shardings (jax.make_mesh alone gives Explicit axes).
+    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def num_batch_shards(mesh: Mesh) -> int:
+    """Devices over which the rows of a batch are split."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def check_batch(train: TrainConfig, mesh: Mesh) -> None:
+    """Raises UserError unless every microbatch splits evenly over the mesh."""
+    shards = num_batch_shards(mesh)
+    rows = train.batch_size // train.num_microbatches
+    if rows % shards:
+        raise UserError(
+            f"A microbatch of {rows} rows (train.batch_size={train.batch_size} / "
+            f"train.num_microbatches={train.num_microbatches}) cannot be split over {shards} devices. "
+            f"Choose a batch size that is a multiple of {shards * train.num_microbatches}, "
+            "or other microbatches or mesh sizes."
+        )

@@ -1,0 +1,34 @@
+"""NumPy batches → arrays on the mesh, a few batches ahead of the step that needs them."""
+
+import collections
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from roberta_jax.parallel.tables import batch_sharding
+
+
+def place(batch: Any, mesh: Mesh) -> dict[str, jax.Array]:
+    """The fields of a dataclass of NumPy arrays as global arrays, split by row.
+
+    Every process passes its own rows; the global array has the rows of all processes.
+    """
+    sharding = batch_sharding(mesh)
+    return {
+        field.name: jax.make_array_from_process_local_data(sharding, getattr(batch, field.name))
+        for field in dataclasses.fields(batch)
+    }
+
+
+def placed_ahead(batches: Iterator[Any], mesh: Mesh, *, ahead: int) -> Iterator[dict[str, Any]]:
+    """Yields placed batches while the next `ahead` are already on their way to the devices."""
+    queue: collections.deque[dict[str, jax.Array]] = collections.deque()
+    for batch in batches:
+        queue.append(place(batch, mesh))
+        if len(queue) > ahead:
+            yield queue.popleft()
+    while queue:
+        yield queue.popleft()

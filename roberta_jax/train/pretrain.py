@@ -1,0 +1,310 @@
+"""The story of a run, from a config to a trained encoder. Read this page first.
+
+Each chapter is a function below; the loop itself is in `loop`.
+"""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from roberta_jax import config as config_lib
+from roberta_jax.checkpoint.store import CheckpointStore
+from roberta_jax.config import PretrainConfig
+from roberta_jax.data.loader import Loader
+from roberta_jax.data.records import RecordDataset, open_dataset
+from roberta_jax.data.records import TOKENIZER_FOLDER as DATASET_TOKENIZER_FOLDER
+from roberta_jax.data.tokenizer import Tokenizer
+from roberta_jax.encoder.model import count_params
+from roberta_jax.errors import UserError
+from roberta_jax.objective.masking import Masker
+from roberta_jax.parallel.mesh import check_batch, make_mesh
+from roberta_jax.parallel.placement import placed_ahead
+from roberta_jax.parallel.tables import abstract
+from roberta_jax.train import workdir as workdir_lib
+from roberta_jax.train.console import RunConsole
+from roberta_jax.train.evaluate import make_evaluator
+from roberta_jax.train.loop import Hooks, Progress, Window, run_loop
+from roberta_jax.train.metrics import MetricsLog
+from roberta_jax.train.restore import load_params
+from roberta_jax.train.state import TrainState
+from roberta_jax.train.step import compile_step
+
+INTERRUPTED = 130
+
+
+def pretrain(
+    config: PretrainConfig, workdir: str | Path, *, resume: str = "auto", init_from: str = ""
+) -> int:
+    """Pretrains an encoder, or goes on with it.
+
+    Args:
+      config: the run; `data.path` names the prepared dataset.
+      workdir: folder of everything that the run writes.
+      resume: "auto" goes on from the newest good checkpoint if there is one; "never" wants an
+        unused workdir; "must" wants a checkpoint; a number restarts from that step and sets
+        later ones aside.
+      init_from: workdir whose weights a new run begins with (a fresh optimizer, step 0).
+
+    Returns:
+      The exit code: 0, or 130 after an interrupt with the state saved.
+
+    Raises:
+      UserError: something that the user can mend; nothing was changed.
+    """
+    workdir = Path(workdir)
+
+    # ---- Data: what was prepared decides the vocabulary ------------------------------------
+    config.validate()
+    dataset, validation = open_data(config)
+    tokenizer = dataset.tokenizer()
+    config = resolve(config, dataset)
+
+    # ---- Devices ------------------------------------------------------------------------------
+    mesh = make_mesh(config.mesh)
+    check_batch(config.train, mesh)
+
+    # ---- Where the run stands ------------------------------------------------------------------
+    checkpoints = workdir / workdir_lib.CHECKPOINTS_FOLDER
+    check_resume(workdir, config, resume=resume, init_from=init_from)
+    workdir.mkdir(parents=True, exist_ok=True)
+
+    with (
+        jax.set_mesh(mesh),
+        RunConsole() as console,
+        CheckpointStore(checkpoints, config.checkpoint) as store,
+    ):
+        # ---- The model and its step -----------------------------------------------------------
+        masker = make_masker(config, tokenizer)
+        init, step, shapes = compile_step(config, masker, mesh)
+
+        # ---- The state: restored, taken over, or new --------------------------------------------
+        found = restore(store, abstract(shapes, mesh), resume=resume, console=console)
+        if found is None:
+            state, progress = init(), Progress(step=0, examples_seen=0, window=Window())
+            if init_from:
+                params = load_params(Path(init_from), config.encoder, mesh)
+                state = dataclasses.replace(state, params=params)
+        else:
+            state, progress = found
+        announce(config, dataset, mesh, progress, console=console, init_from=init_from)
+        report_changes(workdir, config, dataset, store, progress, console=console)
+        workdir_lib.write_config(workdir, config)
+        keep_tokenizer(dataset, workdir)
+
+        # ---- Batches, on the devices before they are needed -------------------------------------
+        loader = Loader(
+            dataset,
+            batch_size=config.train.batch_size,
+            seed=config.seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            num_threads=config.data.num_read_threads,
+        )
+        batches = placed_ahead(
+            loader.batches(progress.examples_seen), mesh, ahead=config.data.prefetch_batches
+        )
+
+        # ---- The loop -----------------------------------------------------------------------------
+        evaluator = make_evaluator(config, masker, mesh)
+        hooks = Hooks(
+            step=step,
+            batches=batches,
+            evaluate=None if validation is None else lambda params: evaluator(params, validation),
+            record=lambda progress: checkpoint_record(config, dataset, progress),
+        )
+        with MetricsLog(workdir, after_step=progress.step) as log:
+            log_unigram_entropy(log, dataset, progress)
+            complete = run_loop(
+                config, state, progress, hooks, store=store, log=log, console=console
+            )
+        if complete:
+            console.say(f"done: {progress.step:,} steps, checkpoints in {checkpoints}")
+            return 0
+        console.say(
+            f"interrupted: step {progress.step:,} is saved; the same command goes on from there"
+        )
+        return INTERRUPTED
+
+
+def open_data(config: PretrainConfig) -> tuple[RecordDataset, RecordDataset | None]:
+    """The training rows, and the validation rows if there are any; checked against the config."""
+    if not config.data.path:
+        raise UserError(
+            "config.data.path is empty. Give the folder that `roberta-jax prepare` wrote: "
+            "--config.data.path=DATASET."
+        )
+    dataset = open_dataset(config.data.path, "train")
+    manifest = dataset.manifest
+    if manifest.sequence_length != config.data.sequence_length:
+        raise UserError(
+            f"The dataset {config.data.path} has rows of {manifest.sequence_length} tokens, and "
+            f"config.data.sequence_length is {config.data.sequence_length}. Set "
+            f"--config.data.sequence_length={manifest.sequence_length}, or prepare the text again with "
+            f"--sequence_length={config.data.sequence_length}."
+        )
+    wanted = config.data.tokenizer_fingerprint
+    if wanted and wanted != manifest.tokenizer.fingerprint:
+        raise UserError(
+            f"The dataset {config.data.path} was prepared with the tokenizer {manifest.tokenizer.fingerprint}, and "
+            f"config.data.tokenizer_fingerprint asks for {wanted}. Prepare the text with that tokenizer, or leave "
+            "the setting empty to take the dataset's."
+        )
+    if config.encoder.vocab_size not in (0, manifest.tokenizer.vocab_size):
+        raise UserError(
+            f"The dataset {config.data.path} was prepared with a tokenizer of {manifest.tokenizer.vocab_size} entries, "
+            f"and config.encoder.vocab_size is {config.encoder.vocab_size}. Set --config.encoder.vocab_size=0 to take "
+            "the dataset's, or prepare the text with the other tokenizer."
+        )
+    if not len(dataset):
+        raise UserError(f"The dataset {config.data.path} has no training rows; prepare more text.")
+    has_validation = "validation" in manifest.splits and manifest.splits["validation"].rows > 0
+    return dataset, open_dataset(config.data.path, "validation") if has_validation else None
+
+
+def resolve(config: PretrainConfig, dataset: RecordDataset) -> PretrainConfig:
+    """The config with everything in it that the dataset decides; this is what is stored."""
+    identity = dataset.manifest.tokenizer
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, tokenizer_fingerprint=identity.fingerprint),
+        encoder=dataclasses.replace(config.encoder, vocab_size=identity.vocab_size),
+    )
+
+
+def make_masker(config: PretrainConfig, tokenizer: Tokenizer) -> Masker:
+    """The masks of this run."""
+    return Masker(config.masking, tokenizer.vocab_size, tokenizer.special_ids, tokenizer.mask_id)
+
+
+def check_resume(workdir: Path, config: PretrainConfig, *, resume: str, init_from: str) -> None:
+    """Refuses what cannot be meant, before anything is compiled or written."""
+    if resume not in ("auto", "never", "must") and not resume.isdecimal():
+        raise UserError(f"--resume={resume} is not understood. Use auto, never, must, or a step number.")
+    with CheckpointStore(workdir / workdir_lib.CHECKPOINTS_FOLDER) as store:
+        steps, damaged = store.steps(), store.set_aside()
+    if resume == "never" and (steps or damaged):
+        raise UserError(
+            f"--resume=never, and {workdir} already has checkpoints ({(steps or damaged)[-1]} is the newest). "
+            "Choose another --workdir, or --resume=auto to go on from there."
+        )
+    if resume == "must" and not (steps or damaged):
+        raise UserError(f"--resume=must, and {workdir} has no checkpoint. Check --workdir, or use --resume=auto.")
+    if resume.isdecimal() and int(resume) not in steps:
+        raise UserError(f"--resume={resume}, and {workdir} has no such checkpoint. It has: {steps or 'none'}.")
+    if init_from and (steps or damaged):
+        raise UserError(
+            f"--init_from begins a new run, and {workdir} already has checkpoints. Choose another --workdir, or leave "
+            "--init_from away to go on."
+        )
+    if steps and (workdir / workdir_lib.CONFIG_FILE).exists():
+        stored = workdir_lib.read_config(workdir)
+        workdir_lib.check_same_model(workdir, stored.encoder, config.encoder)
+
+
+def restore(
+    store: CheckpointStore, target: TrainState, *, resume: str, console: RunConsole
+) -> tuple[TrainState, Progress] | None:
+    """The state to go on from, or None for a new run."""
+    if resume.isdecimal():
+        restored = store.restore(int(resume), target)
+        for name in store.supersede_after(restored.step):
+            console.say(f"restarting from step {restored.step}: a later checkpoint was set aside as {name}")
+    else:
+        newest = store.restore_newest(target, console.say)
+        if newest is None:
+            return None
+        restored = newest
+    progress = Progress(
+        step=restored.step,
+        examples_seen=restored.record["examples_seen"],
+        window=Window(**restored.record["window"]),
+    )
+    return restored.state, progress
+
+
+def checkpoint_record(
+    config: PretrainConfig, dataset: RecordDataset, progress: Progress
+) -> dict[str, Any]:
+    """What is stored beside the arrays."""
+    return {
+        "config": config_lib.to_dict(config),
+        "examples_seen": progress.examples_seen,
+        "data_fingerprint": dataset.fingerprint,
+        "window": dataclasses.asdict(progress.window),
+    }
+
+
+def announce(
+    config: PretrainConfig,
+    dataset: RecordDataset,
+    mesh: Mesh,
+    progress: Progress,
+    *,
+    console: RunConsole,
+    init_from: str,
+) -> None:
+    """Says what is about to happen."""
+    encoder, train = config.encoder, config.train
+    if progress.step >= train.num_steps:
+        console.say(f"nothing to do: the checkpoint has {progress.step:,} of {train.num_steps:,} steps")
+        return
+    console.say(
+        f"encoder: {encoder.num_layers} layers x {encoder.hidden_size}, vocabulary {encoder.vocab_size:,}, "
+        f"{count_params(encoder) / 1e6:,.1f}M parameters, {encoder.compute_dtype}"
+    )
+    console.say(
+        f"data: {len(dataset):,} rows of {config.data.sequence_length} tokens; {train.num_steps:,} steps of "
+        f"{train.batch_size:,} rows are {train.num_steps * train.batch_size / len(dataset):,.1f} passes"
+    )
+    shape = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    console.say(f"devices: {jax.device_count()} {jax.devices()[0].device_kind} ({shape})")
+    if progress.step:
+        console.say(f"going on from step {progress.step:,} ({progress.examples_seen:,} rows seen)")
+    elif init_from:
+        console.say(f"starting from the weights of {init_from}")
+
+
+def report_changes(
+    workdir: Path,
+    config: PretrainConfig,
+    dataset: RecordDataset,
+    store: CheckpointStore,
+    progress: Progress,
+    *,
+    console: RunConsole,
+) -> None:
+    """Says which settings, and whether the data, differ from those of the checkpoint."""
+    if not progress.step:
+        return
+    record = store.read_record(progress.step)
+    stored = config_lib.from_dict(PretrainConfig, record["config"])
+    for name, (before, after) in workdir_lib.changed_settings(stored, config).items():
+        console.say(f"changed since the checkpoint: config.{name} was {before!r}, is {after!r}")
+    if record["data_fingerprint"] != dataset.fingerprint:
+        console.say(
+            f"changed since the checkpoint: the dataset, {record['data_fingerprint']} to {dataset.fingerprint}; "
+            "the order of the rows is another one from here on"
+        )
+
+
+def keep_tokenizer(dataset: RecordDataset, workdir: Path) -> None:
+    """Copies the tokenizer beside the checkpoints, so that a workdir is complete in itself."""
+    target = workdir / workdir_lib.TOKENIZER_FOLDER
+    if not target.exists():
+        partial = workdir / f".{workdir_lib.TOKENIZER_FOLDER}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(dataset.folder / DATASET_TOKENIZER_FOLDER, partial)
+        partial.rename(target)
+
+
+def log_unigram_entropy(log: MetricsLog, dataset: RecordDataset, progress: Progress) -> None:
+    """Records the loss of the best guess that ignores the context; a model has to get below it."""
+    if not progress.step:
+        nats = dataset.manifest.splits["train"].unigram_entropy_nats
+        log.write("event", step=0, examples_seen=0, event="unigram_entropy", nats=nats)
+
+

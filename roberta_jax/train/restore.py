@@ -1,0 +1,53 @@
+"""Weights out of a workdir, without its optimizer, on any mesh."""
+
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+
+from roberta_jax.checkpoint.store import CheckpointStore
+from roberta_jax.config import EncoderConfig, PretrainConfig
+from roberta_jax.encoder.model import Params
+from roberta_jax.errors import UserError
+from roberta_jax.optim.adamw import make_optimizer
+from roberta_jax.parallel.tables import abstract
+from roberta_jax.train.state import init_state
+from roberta_jax.train.workdir import CHECKPOINTS_FOLDER, check_same_model, read_config
+
+
+def choose_step(store: CheckpointStore, step: int) -> int:
+    """`step` if there is such a checkpoint, the newest one for -1; else UserError."""
+    steps = store.steps()
+    if not steps:
+        raise UserError(f"{store.folder} holds no complete checkpoint.")
+    if step == -1:
+        return steps[-1]
+    if step not in steps:
+        raise UserError(f"{store.folder} has no checkpoint of step {step}. It has: {steps}.")
+    return step
+
+
+def load_run(
+    workdir: Path, mesh: Mesh, *, step: int = -1
+) -> tuple[PretrainConfig, Params, int]:
+    """The config, the verified weights and the step of a workdir's checkpoint.
+
+    Args:
+      workdir: of a pretraining run.
+      mesh: where the weights are placed.
+      step: which checkpoint; -1 for the newest.
+    """
+    config = read_config(workdir)
+    optimizer, _ = make_optimizer(config.optimizer, config.train.num_steps)
+    shapes = jax.eval_shape(lambda: init_state(config, optimizer))
+    with CheckpointStore(workdir / CHECKPOINTS_FOLDER) as store:
+        chosen = choose_step(store, step)
+        state = store.restore(chosen, abstract(shapes, mesh)).state
+    return config, state.params, chosen
+
+
+def load_params(workdir: Path, encoder: EncoderConfig, mesh: Mesh) -> Params:
+    """The newest weights of `workdir`, for an encoder of the same shape."""
+    config, params, _ = load_run(workdir, mesh)
+    check_same_model(workdir, config.encoder, encoder)
+    return params

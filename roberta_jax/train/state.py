@@ -1,0 +1,30 @@
+"""Everything that an update changes, as one tree of arrays."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from roberta_jax.config import PretrainConfig
+from roberta_jax.encoder.model import Params, init_params
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """The state of a run after `step` updates."""
+
+    step: jax.Array  # int32 scalar.
+    params: Params
+    optimizer: optax.OptState
+
+
+def init_state(
+    config: PretrainConfig, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """The state before the first update, a function of `config.seed`; call it under jit."""
+    params = init_params(config.encoder, jax.random.key(config.seed))
+    return TrainState(
+        step=jnp.zeros((), jnp.int32), params=params, optimizer=optimizer.init(params)
+    )

@@ -1,0 +1,267 @@
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from roberta_jax.data import prepare as prepare_module
+from roberta_jax.data.manifest import Manifest
+from roberta_jax.data.prepare import PrepareSettings, prepare
+from roberta_jax.data.records import open_dataset
+from roberta_jax.data.tokenizer import train_byte_bpe
+from roberta_jax.errors import MachineError, UserError
+
+SETTINGS = {"sequence_length": 32, "validation_fraction": 0.1, "rows_per_shard": 100}
+
+
+def run(
+    inputs,
+    tokenizer_folder,
+    output,
+    *,
+    said=None,
+    validation_inputs=(),
+    overwrite=False,
+    **settings,
+):
+    return prepare(
+        inputs=[str(path) for path in inputs],
+        tokenizer_folder=tokenizer_folder,
+        output=output,
+        settings=PrepareSettings(**{**SETTINGS, **settings}),
+        validation_inputs=[str(path) for path in validation_inputs],
+        overwrite=overwrite,
+        say=(said if said is not None else []).append,
+    )
+
+
+def tokens(folder, split):
+    dataset = open_dataset(folder, split)
+    rows = dataset.read(np.arange(len(dataset)))
+    return rows[rows > 3].tolist()
+
+
+def test_the_dataset_of_a_corpus_stays_as_it_is(dataset_folder):
+    manifest = Manifest.load(dataset_folder)
+    assert manifest.fingerprint == "166ccc11fb1f4a86"
+    row = open_dataset(dataset_folder, "train").read(np.array([0]))[0]
+    assert row[:6].tolist() == [0, 367, 345, 17, 2, 386]
+
+
+def test_every_sentence_is_in_its_split(dataset_folder, documents, tokenizer):
+    chosen = [1, 11, 21, 31]
+    for split, numbers in (
+        ("train", [i for i in range(40) if i not in chosen]),
+        ("validation", chosen),
+    ):
+        expected = [
+            i for number in numbers for text in documents[number] for i in tokenizer.encode(text)
+        ]
+        assert tokens(dataset_folder, split) == expected
+
+
+def test_the_manifest_counts_what_is_there(dataset_folder, documents):
+    manifest = Manifest.load(dataset_folder)
+    train, validation = manifest.splits["train"], manifest.splits["validation"]
+    assert (train.documents, validation.documents) == (36, 4)
+    assert train.sentences + validation.sentences == sum(map(len, documents))
+    for name, split in manifest.splits.items():
+        dataset = open_dataset(dataset_folder, name)
+        rows = dataset.read(np.arange(len(dataset)))
+        assert len(dataset) == split.rows == sum(shard.rows for shard in split.shards)
+        assert split.padding_tokens == (rows == 1).sum()
+        assert split.tokens == (rows != 1).sum()
+    assert len(train.shards) == 4
+    assert manifest.dtype == "uint16"
+    assert [item["split"] for item in manifest.inputs] == ["train"] * 3
+
+
+def test_the_summary_tells_the_counts(corpus_folder, tokenizer_folder, tmp_path):
+    said = []
+    run([corpus_folder], tokenizer_folder, tmp_path / "out", said=said)
+    assert said[0].startswith("train: 36 documents, ") and "padding" in said[0]
+    assert said[1].startswith("validation: 4 documents, ")
+    assert said[2] == f"written to {tmp_path / 'out'}"
+
+
+def test_a_second_run_has_nothing_to_do(corpus_folder, tokenizer_folder, tmp_path, monkeypatch):
+    output, said = tmp_path / "out", []
+    manifest = run([corpus_folder], tokenizer_folder, output)
+    monkeypatch.setattr(prepare_module, "encode_documents", None)
+    assert run([corpus_folder], tokenizer_folder, output, said=said) == manifest
+    assert len(said) == 1 and "nothing to do" in said[0]
+
+
+def test_a_damaged_dataset_is_not_taken_for_a_finished_one(
+    corpus_folder, tokenizer_folder, tmp_path
+):
+    output = tmp_path / "out"
+    manifest = run([corpus_folder], tokenizer_folder, output)
+    (output / manifest.splits["train"].shards[0].name).unlink()
+    with pytest.raises(UserError, match="--overwrite"):
+        run([corpus_folder], tokenizer_folder, output)
+    assert run([corpus_folder], tokenizer_folder, output, overwrite=True) == manifest
+
+
+def test_another_output_is_named_and_only_replaced_when_asked(
+    corpus_folder, tokenizer_folder, documents, tmp_path
+):
+    inputs, output = [tmp_path / "a.txt"], tmp_path / "out"
+    shutil.copy(corpus_folder / "a.txt", inputs[0])
+    before = run(inputs, tokenizer_folder, output)
+    with pytest.raises(UserError, match="sequence_length was 32 and is 40.*--overwrite"):
+        run(inputs, tokenizer_folder, output, sequence_length=40)
+    other = tmp_path / "other"
+    train_byte_bpe(["\n".join(document) for document in documents], 300).save(other)
+    with pytest.raises(UserError, match="the tokenizer was .* and is"):
+        run(inputs, other, output)
+    os.utime(inputs[0], ns=(1, 1))
+    with pytest.raises(UserError, match=r"1 input files were .*a\.txt"):
+        run(inputs, tokenizer_folder, output)
+    assert Manifest.load(output) == before
+    after = run(inputs, tokenizer_folder, output, overwrite=True, sequence_length=40)
+    assert Manifest.load(output) == after != before
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match="is no prepared dataset"):
+        run(inputs, tokenizer_folder, tmp_path / "mine", overwrite=True)
+
+
+def test_validation_may_have_its_own_text(corpus_folder, tokenizer_folder, documents, tmp_path):
+    files = {"validation_inputs": [corpus_folder / "b.jsonl"]}
+    with pytest.raises(UserError, match="Give one of them"):
+        run([corpus_folder / "a.txt"], tokenizer_folder, tmp_path / "out", **files)
+    manifest = run(
+        [corpus_folder / "a.txt"],
+        tokenizer_folder,
+        tmp_path / "out",
+        validation_fraction=0,
+        **files,
+    )
+    assert manifest.splits["train"].documents == 15
+    assert manifest.splits["validation"].documents == 10
+    assert [item["split"] for item in manifest.inputs] == ["train", "validation"]
+
+
+def test_two_documents_are_enough_for_a_validation_split(tokenizer_folder, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("The old river came back. " * 20 + "\n\nThe wind fell.\n")
+    manifest = run([path], tokenizer_folder, tmp_path / "two", validation_fraction=0.01)
+    assert [split.documents for split in manifest.splits.values()] == [1, 1]
+    said = []
+    path.write_text("The old river came back. " * 20)
+    manifest = run([path], tokenizer_folder, tmp_path / "one", said=said)
+    assert manifest.splits["validation"].rows == 0
+    assert any("validation split is empty" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sequence_length": 4000}, "too small.*do not fill one row of 4000"),
+        ({"sequence_length": 7}, "sequence_length is 7"),
+        ({"validation_fraction": 0.7}, "validation_fraction is 0.7"),
+        ({"format": "segments"}, "must be one of full_sentences"),
+        ({"rows_per_shard": 0}, "rows_per_shard is 0"),
+        ({"text_field": "body"}, "no field 'body'"),
+        ({"sentence_splitter": "word"}, "line, punctuation"),
+    ],
+)
+def test_unusable_settings_leave_nothing(
+    corpus_folder, tokenizer_folder, tmp_path, settings, message
+):
+    with pytest.raises(UserError, match=message) as raised:
+        run([corpus_folder / "b.jsonl"], tokenizer_folder, tmp_path / "out", **settings)
+    assert raised.value.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_text_is_counted_in_the_manifest(tokenizer_folder, tmp_path):
+    path, said = tmp_path / "a.txt", []
+    path.write_bytes(b"The old river \xff came back.\n" * 20)
+    with pytest.raises(UserError, match="at byte 14"):
+        run([path], tokenizer_folder, tmp_path / "out")
+    manifest = run([path], tokenizer_folder, tmp_path / "out", on_bad_text="replace", said=said)
+    assert manifest.bad_text == {"replaced": 20, "skipped": 0}
+    assert "not UTF-8: 20 replaced, 0 skipped" in said
+
+
+def test_a_remote_output_is_refused(corpus_folder, tokenizer_folder):
+    with pytest.raises(UserError, match="is not local"):
+        run([corpus_folder], tokenizer_folder, "gs://bucket/out")
+
+
+def test_an_id_outside_the_vocabulary_never_reaches_a_shard(
+    corpus_folder, tokenizer_folder, tmp_path, monkeypatch
+):
+    def wrong(tokenizer, documents, num_processes):
+        yield "train", True, np.array([tokenizer.vocab_size, 2])
+
+    monkeypatch.setattr(prepare_module, "encode_documents", wrong)
+    with pytest.raises(AssertionError, match="outside the vocabulary"):
+        run([corpus_folder], tokenizer_folder, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+SCRIPT = """
+import sys, time
+from roberta_jax.data import prepare as module
+from roberta_jax.errors import UserError
+
+def slow(rows, tokenizer):
+    print("started", flush=True)
+    time.sleep(float(sys.argv[4]))
+    return rows
+
+module._checked = slow
+try:
+    module.prepare(
+        inputs=[sys.argv[1]], tokenizer_folder=sys.argv[2], output=sys.argv[3],
+        settings=module.PrepareSettings(sequence_length=32),
+    )
+except UserError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+def start(corpus_folder, tokenizer_folder, output, seconds, **options):
+    command = [sys.executable, "-c", SCRIPT, corpus_folder, tokenizer_folder, output, str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
+
+
+def test_an_interrupted_run_leaves_nothing(corpus_folder, tokenizer_folder, tmp_path):
+    with start(corpus_folder, tokenizer_folder, tmp_path / "out", 60, stderr=-3) as process:
+        assert process.stdout.readline() == "started\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_run_is_cleaned_up_by_the_next(corpus_folder, tokenizer_folder, tmp_path):
+    with start(corpus_folder, tokenizer_folder, tmp_path / "out", 60) as process:
+        assert process.stdout.readline() == "started\n"
+        with pytest.raises(UserError, match="Another process is writing"):
+            run([corpus_folder], tokenizer_folder, tmp_path / "out")
+        process.kill()
+    assert not (tmp_path / "out").exists()
+    run([corpus_folder], tokenizer_folder, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_full_disk_ends_in_one_paragraph_and_leaves_nothing(
+    corpus_folder, tokenizer_folder, tmp_path
+):
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, 70_000))
+
+    output = tmp_path / "out"
+    with start(corpus_folder, tokenizer_folder, output, 0, preexec_fn=small_files) as process:
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == MachineError.exit_code
+    assert "cannot be written" in said.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
