@@ -26,14 +26,25 @@ class DataConfig:
 
     path: str = ""  # Folder that `roberta-jax prepare` wrote.
     sequence_length: int = 512  # Tokens per row; must be what the dataset was prepared with.
-    tokenizer_fingerprint: str = ""  # "" takes the dataset's tokenizer; else the dataset must have this one.
+    tokenizer_fingerprint: str = (
+        ""  # "" takes the dataset's tokenizer; else the dataset must have this one.
+    )
     num_read_threads: int = 2  # Threads that read records ahead of the step.
     prefetch_batches: int = 2  # Batches placed on the devices before they are needed.
 
     def validate(self) -> None:
-        _require(self.sequence_length >= 8, "data.sequence_length", self.sequence_length, "at least 8 tokens")
-        _require(self.num_read_threads >= 1, "data.num_read_threads", self.num_read_threads, "at least 1")
-        _require(self.prefetch_batches >= 1, "data.prefetch_batches", self.prefetch_batches, "at least 1")
+        _require(
+            self.sequence_length >= 8,
+            "data.sequence_length",
+            self.sequence_length,
+            "at least 8 tokens",
+        )
+        _require(
+            self.num_read_threads >= 1, "data.num_read_threads", self.num_read_threads, "at least 1"
+        )
+        _require(
+            self.prefetch_batches >= 1, "data.prefetch_batches", self.prefetch_batches, "at least 1"
+        )
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -50,18 +61,34 @@ class EncoderConfig:
     dropout_rate: float = 0.1  # After the embedding and after both sublayers.
     attention_dropout_rate: float = 0.1  # On the attention probabilities.
     layer_norm_epsilon: float = 1e-5
-    compute_dtype: str = "bfloat16"  # Of activations and matrix operands; parameters are always float32.
+    compute_dtype: str = (
+        "bfloat16"  # Of activations and matrix operands; parameters are always float32.
+    )
     rematerialization: str = "none"  # none | dots | full: what the backward pass computes again.
-    attention_implementation: str = "auto"  # auto | xla | cudnn, as jax.nn.dot_product_attention has it.
+    attention_implementation: str = (
+        "auto"  # auto | xla | cudnn, as jax.nn.dot_product_attention has it.
+    )
 
     def padded_vocab_size(self) -> int:
         """Rows of the embedding table: `vocab_size` rounded up to `vocab_padding_multiple`."""
         return -(-self.vocab_size // self.vocab_padding_multiple) * self.vocab_padding_multiple
 
     def validate(self) -> None:
-        for name in ("vocab_padding_multiple", "num_layers", "hidden_size", "num_heads", "mlp_size", "max_positions"):
+        for name in (
+            "vocab_padding_multiple",
+            "num_layers",
+            "hidden_size",
+            "num_heads",
+            "mlp_size",
+            "max_positions",
+        ):
             _require(getattr(self, name) >= 1, f"encoder.{name}", getattr(self, name), "at least 1")
-        _require(self.vocab_size >= 0, "encoder.vocab_size", self.vocab_size, "a count, or 0 for the dataset's")
+        _require(
+            self.vocab_size >= 0,
+            "encoder.vocab_size",
+            self.vocab_size,
+            "a count, or 0 for the dataset's",
+        )
         _require(
             self.hidden_size % self.num_heads == 0,
             "encoder.num_heads",
@@ -69,23 +96,40 @@ class EncoderConfig:
             f"a divisor of encoder.hidden_size={self.hidden_size}",
         )
         for name in ("dropout_rate", "attention_dropout_rate"):
-            _require(0 <= getattr(self, name) < 1, f"encoder.{name}", getattr(self, name), "in [0, 1)")
-        _require(self.layer_norm_epsilon > 0, "encoder.layer_norm_epsilon", self.layer_norm_epsilon, "positive")
+            _require(
+                0 <= getattr(self, name) < 1, f"encoder.{name}", getattr(self, name), "in [0, 1)"
+            )
+        _require(
+            self.layer_norm_epsilon > 0,
+            "encoder.layer_norm_epsilon",
+            self.layer_norm_epsilon,
+            "positive",
+        )
         _one_of(self.compute_dtype, "encoder.compute_dtype", ("bfloat16", "float32"))
         _one_of(self.rematerialization, "encoder.rematerialization", ("none", "dots", "full"))
-        _one_of(self.attention_implementation, "encoder.attention_implementation", ("auto", "xla", "cudnn"))
+        _one_of(
+            self.attention_implementation,
+            "encoder.attention_implementation",
+            ("auto", "xla", "cudnn"),
+        )
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class MaskingConfig:
     """Which tokens are predicted (paper section 2.2 and 4.1)."""
 
-    masking: str = "dynamic"  # dynamic: a new mask every epoch; static: `num_static_masks` masks in turn.
+    masking: str = (
+        "dynamic"  # dynamic: a new mask every epoch; static: `num_static_masks` masks in turn.
+    )
     num_static_masks: int = 10
     rate: float = 0.15  # Share of a row's maskable tokens that are predicted.
     mask_share: float = 0.8  # Of the predicted tokens, shown as <mask>.
-    random_share: float = 0.1  # Of the predicted tokens, shown as a random token; the rest stay as they are.
-    mask_special_tokens: bool = False  # fairseq also predicts <s> and </s>; BERT and transformers do not.
+    random_share: float = (
+        0.1  # Of the predicted tokens, shown as a random token; the rest stay as they are.
+    )
+    mask_special_tokens: bool = (
+        False  # fairseq also predicts <s> and </s>; BERT and transformers do not.
+    )
 
     def max_masked(self, sequence_length: int) -> int:
         """M, the slots per row that reach the vocabulary projection; enough for every row."""
@@ -93,7 +137,12 @@ class MaskingConfig:
 
     def validate(self) -> None:
         _one_of(self.masking, "masking.masking", ("dynamic", "static"))
-        _require(self.num_static_masks >= 1, "masking.num_static_masks", self.num_static_masks, "at least 1")
+        _require(
+            self.num_static_masks >= 1,
+            "masking.num_static_masks",
+            self.num_static_masks,
+            "at least 1",
+        )
         _require(0 < self.rate < 1, "masking.rate", self.rate, "in (0, 1)")
         shares = (self.mask_share, self.random_share)
         _require(
@@ -118,14 +167,26 @@ class OptimizerConfig:
     clip_global_norm: float = math.inf  # inf: no clip.
 
     def validate(self) -> None:
-        _require(self.peak_learning_rate > 0, "optimizer.peak_learning_rate", self.peak_learning_rate, "positive")
+        _require(
+            self.peak_learning_rate > 0,
+            "optimizer.peak_learning_rate",
+            self.peak_learning_rate,
+            "positive",
+        )
         _require(self.warmup_steps >= 0, "optimizer.warmup_steps", self.warmup_steps, "0 or more")
         for name in ("beta1", "beta2"):
-            _require(0 <= getattr(self, name) < 1, f"optimizer.{name}", getattr(self, name), "in [0, 1)")
+            _require(
+                0 <= getattr(self, name) < 1, f"optimizer.{name}", getattr(self, name), "in [0, 1)"
+            )
         _require(self.epsilon > 0, "optimizer.epsilon", self.epsilon, "positive")
         _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
         _one_of(self.decay_table, "optimizer.decay_table", ("bert", "fairseq"))
-        _require(self.clip_global_norm > 0, "optimizer.clip_global_norm", self.clip_global_norm, "positive, or inf")
+        _require(
+            self.clip_global_norm > 0,
+            "optimizer.clip_global_norm",
+            self.clip_global_norm,
+            "positive, or inf",
+        )
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -158,9 +219,20 @@ class TrainConfig:
     evaluation_rows: int = 4096  # Validation rows of one evaluation, at most.
 
     def validate(self) -> None:
-        for name in ("num_steps", "batch_size", "num_microbatches", "log_every_steps", "evaluation_rows"):
+        for name in (
+            "num_steps",
+            "batch_size",
+            "num_microbatches",
+            "log_every_steps",
+            "evaluation_rows",
+        ):
             _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "at least 1")
-        _require(self.evaluate_every_steps >= 0, "train.evaluate_every_steps", self.evaluate_every_steps, "0 or more")
+        _require(
+            self.evaluate_every_steps >= 0,
+            "train.evaluate_every_steps",
+            self.evaluate_every_steps,
+            "0 or more",
+        )
         _require(
             self.batch_size % self.num_microbatches == 0,
             "train.num_microbatches",
@@ -179,9 +251,19 @@ class CheckpointConfig:
     keep_best: int = 1  # Also keep the ones with the lowest evaluation loss; 0: none.
 
     def validate(self) -> None:
-        _require(self.save_every_steps >= 1, "checkpoint.save_every_steps", self.save_every_steps, "at least 1")
+        _require(
+            self.save_every_steps >= 1,
+            "checkpoint.save_every_steps",
+            self.save_every_steps,
+            "at least 1",
+        )
         _require(self.keep_last >= 1, "checkpoint.keep_last", self.keep_last, "at least 1")
-        _require(self.keep_every_steps >= 0, "checkpoint.keep_every_steps", self.keep_every_steps, "0 or more")
+        _require(
+            self.keep_every_steps >= 0,
+            "checkpoint.keep_every_steps",
+            self.keep_every_steps,
+            "0 or more",
+        )
         _require(self.keep_best >= 0, "checkpoint.keep_best", self.keep_best, "0 or more")
 
 
@@ -202,7 +284,15 @@ class PretrainConfig:
         """Raises UserError when a value, or two values together, cannot be used."""
         _check_types(self, "")
         _require(0 <= self.seed < 2**31, "seed", self.seed, "in [0, 2^31)")
-        sections = (self.data, self.encoder, self.masking, self.optimizer, self.mesh, self.train, self.checkpoint)
+        sections = (
+            self.data,
+            self.encoder,
+            self.masking,
+            self.optimizer,
+            self.mesh,
+            self.train,
+            self.checkpoint,
+        )
         for section in sections:
             section.validate()
         _require(
@@ -262,7 +352,9 @@ def field_paths(config: Any, prefix: str = "") -> dict[str, Any]:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         name = f"{prefix}{field.name}"
-        paths.update(field_paths(value, f"{name}.") if dataclasses.is_dataclass(value) else {name: value})
+        paths.update(
+            field_paths(value, f"{name}.") if dataclasses.is_dataclass(value) else {name: value}
+        )
     return paths
 
 
@@ -274,7 +366,9 @@ def _check_types(config: Any, prefix: str) -> None:
         elif kind is float and isinstance(value, int) and not isinstance(value, bool):
             setattr(config, name, float(value))  # `1` is a fine way to write a rate.
         elif type(value) is not kind:
-            raise UserError(f"config.{prefix}{name} is {value!r}; it must be of type {kind.__name__}.")
+            raise UserError(
+                f"config.{prefix}{name} is {value!r}; it must be of type {kind.__name__}."
+            )
 
 
 def _require(condition: bool, name: str, value: Any, allowed: str) -> None:

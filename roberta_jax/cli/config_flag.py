@@ -24,26 +24,40 @@ def define_config(flags: absl_flags.FlagValues, argv: list[str]) -> None:
         _check_overrides(argv)
     try:
         config_flags.DEFINE_config_file(
-            "config", None, "Python file with get_config(), a recipe.", flag_values=flags, sys_argv=argv
+            "config",
+            None,
+            "Python file with get_config(), a recipe.",
+            flag_values=flags,
+            sys_argv=argv,
         )
     except (ImportError, SyntaxError, NameError, TypeError, AttributeError) as error:
-        raise UserError(f"--config={path} cannot be loaded: {type(error).__name__}: {error}.") from error
+        raise UserError(
+            f"--config={path} cannot be loaded: {type(error).__name__}: {error}."
+        ) from error
 
 
 def config_of(flags: Any) -> PretrainConfig:
     """The config that was given; UserError if there is none or it is of another kind."""
     config = flags.config
     if config is None:
-        raise UserError("--config is missing: the recipe, for example --config=configs/pretrain/tiny.py.")
+        raise UserError(
+            "--config is missing: the recipe, for example --config=configs/pretrain/tiny.py."
+        )
     if not isinstance(config, PretrainConfig):
-        raise UserError(f"get_config() of the --config file returned {type(config).__name__}, not PretrainConfig.")
+        raise UserError(
+            f"get_config() of the --config file returned {type(config).__name__}, not PretrainConfig."
+        )
     return config
 
 
 def fields_help() -> str:
     """Every field of a pretraining config with its default."""
-    lines = [f"  --config.{name}={value!r}" for name, value in field_paths(PretrainConfig()).items()]
-    return "\n".join(["Fields of the config (defaults of the class; a recipe sets its own):", *lines])
+    lines = [
+        f"  --config.{name}={value!r}" for name, value in field_paths(PretrainConfig()).items()
+    ]
+    return "\n".join(
+        ["Fields of the config (defaults of the class; a recipe sets its own):", *lines]
+    )
 
 
 def _value_of(flag: str, argv: list[str]) -> str:
@@ -60,7 +74,10 @@ def _check_file(path: str) -> None:
     if not file.is_file():
         folder = file.parent
         there = ", ".join(sorted(map(str, folder.glob("*.py")))) if folder.is_dir() else ""
-        raise UserError(f"--config={path}: no such file. " + (f"There: {there}." if there else f"No folder {folder}."))
+        raise UserError(
+            f"--config={path}: no such file. "
+            + (f"There: {there}." if there else f"No folder {folder}.")
+        )
 
 
 def _check_overrides(argv: list[str]) -> None:
@@ -71,9 +88,14 @@ def _check_overrides(argv: list[str]) -> None:
             if name not in known:
                 last = {field.rsplit(".", 1)[-1]: field for field in known}
                 close = difflib.get_close_matches(name, known, n=3) or [
-                    last[match] for match in difflib.get_close_matches(name.rsplit(".", 1)[-1], last, n=3)
+                    last[match]
+                    for match in difflib.get_close_matches(name.rsplit(".", 1)[-1], last, n=3)
                 ]
-                hint = f" Did you mean {', '.join('--config.' + match for match in close)}?" if close else ""
+                hint = (
+                    f" Did you mean {', '.join('--config.' + match for match in close)}?"
+                    if close
+                    else ""
+                )
                 raise UserError(
                     f"--config.{name}: no such field.{hint} `roberta-jax pretrain --help` lists them all."
                 )

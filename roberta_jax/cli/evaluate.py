@@ -17,9 +17,15 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
     """Defines the flags of this verb in `flags`."""
     absl_flags.DEFINE_string("workdir", "", "Folder of the run.", flag_values=flags)
     absl_flags.DEFINE_integer("step", -1, "Which checkpoint; -1 is the newest.", flag_values=flags)
-    absl_flags.DEFINE_string("data", "", "A prepared dataset; the run's own if not given.", flag_values=flags)
-    absl_flags.DEFINE_enum("split", "validation", ["validation", "train"], "Which rows.", flag_values=flags)
-    absl_flags.DEFINE_integer("max_rows", 0, "Rows to use, evenly spaced; 0 for all.", flag_values=flags)
+    absl_flags.DEFINE_string(
+        "data", "", "A prepared dataset; the run's own if not given.", flag_values=flags
+    )
+    absl_flags.DEFINE_enum(
+        "split", "validation", ["validation", "train"], "Which rows.", flag_values=flags
+    )
+    absl_flags.DEFINE_integer(
+        "max_rows", 0, "Rows to use, evenly spaced; 0 for all.", flag_values=flags
+    )
 
 
 def run(flags: Any, arguments: list[str]) -> int:

@@ -41,13 +41,21 @@ def overview() -> str:
 
 def verb_help(verb: str, module: ModuleType, flags: absl_flags.FlagValues) -> str:
     """What `roberta-jax VERB --help` prints."""
-    lines = [f"roberta-jax {verb}: {module.SUMMARY}", "", (module.__doc__ or "").strip(), "", "Flags:"]
+    lines = [
+        f"roberta-jax {verb}: {module.SUMMARY}",
+        "",
+        (module.__doc__ or "").strip(),
+        "",
+        "Flags:",
+    ]
     for name in sorted(flags):
         flag = flags[name]
         if "." in name:  # A field of the config, listed by the verb's own text.
             continue
         default = "" if flag.default in (None, "", []) else f" (default: {flag.default})"
-        choices = f" [{'|'.join(flag.parser.enum_values)}]" if hasattr(flag.parser, "enum_values") else ""
+        choices = (
+            f" [{'|'.join(flag.parser.enum_values)}]" if hasattr(flag.parser, "enum_values") else ""
+        )
         lines.append(f"  --{name}{choices}  {flag.help}{default}")
     if hasattr(module, "extra_help"):
         lines += ["", module.extra_help()]
@@ -95,20 +103,28 @@ def _main(arguments: list[str]) -> int:
         return 0
     verb, *rest = arguments
     if verb not in VERBS:
-        raise UserError(f"{verb!r} is not a verb. There are: {', '.join(VERBS)}. `roberta-jax --help` explains them.")
+        raise UserError(
+            f"{verb!r} is not a verb. There are: {', '.join(VERBS)}. `roberta-jax --help` explains them."
+        )
     module = _module(verb)
     flags = absl_flags.FlagValues()
     if any(argument in ("--help", "-h", "-help") for argument in rest):
-        module.define_flags(flags, [verb]) if _wants_arguments(module) else module.define_flags(flags)
+        module.define_flags(flags, [verb]) if _wants_arguments(module) else module.define_flags(
+            flags
+        )
         print(verb_help(verb, module, flags))
         return 0
-    module.define_flags(flags, [verb, *rest]) if _wants_arguments(module) else module.define_flags(flags)
+    module.define_flags(flags, [verb, *rest]) if _wants_arguments(module) else module.define_flags(
+        flags
+    )
     # grain looks at absl's global flags when it starts workers.
     absl_flags.FLAGS.mark_as_parsed()
     try:
         _, *positional = flags([verb, *rest])
     except absl_flags.Error as error:
-        raise UserError(f"{' '.join(str(error).split())} See `roberta-jax {verb} --help`.") from error
+        raise UserError(
+            f"{' '.join(str(error).split())} See `roberta-jax {verb} --help`."
+        ) from error
     return module.run(flags, positional)
 
 

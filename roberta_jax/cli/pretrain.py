@@ -24,9 +24,14 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     define_config(flags, argv)
     absl_flags.DEFINE_string("workdir", "", "Folder that receives the run.", flag_values=flags)
     absl_flags.DEFINE_string(
-        "resume", "auto", "auto: from the newest checkpoint if any; never; must; or a step.", flag_values=flags
+        "resume",
+        "auto",
+        "auto: from the newest checkpoint if any; never; must; or a step.",
+        flag_values=flags,
     )
-    absl_flags.DEFINE_string("init_from", "", "Workdir whose weights a new run begins with.", flag_values=flags)
+    absl_flags.DEFINE_string(
+        "init_from", "", "Workdir whose weights a new run begins with.", flag_values=flags
+    )
 
 
 def run(flags: Any, arguments: list[str]) -> int:

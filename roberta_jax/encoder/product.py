@@ -24,7 +24,7 @@ def product(
     result_dtype: jnp.dtype,
     transposed: bool = False,
 ) -> jax.Array:
-    """x [..., I] times weight [I, O] → [..., O].
+    """X [..., I] times weight [I, O] → [..., O].
 
     Args:
       x: any float type.

@@ -15,7 +15,12 @@ from roberta_jax.train.workdir import read_config
 
 
 def evaluate_workdir(
-    workdir: str | Path, *, step: int = -1, data: str = "", split: str = "validation", max_rows: int = 0
+    workdir: str | Path,
+    *,
+    step: int = -1,
+    data: str = "",
+    split: str = "validation",
+    max_rows: int = 0,
 ) -> tuple[int, Evaluation]:
     """Evaluates a checkpoint.
 
@@ -48,7 +53,8 @@ def evaluate_workdir(
         if not len(dataset):
             raise UserError(f"The split {split!r} of {dataset.folder} has no rows.")
         config = dataclasses.replace(
-            config, train=dataclasses.replace(config.train, evaluation_rows=max_rows or len(dataset))
+            config,
+            train=dataclasses.replace(config.train, evaluation_rows=max_rows or len(dataset)),
         )
         check_batch(config.train, mesh)
         masker = make_masker(config, dataset.tokenizer())

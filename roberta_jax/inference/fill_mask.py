@@ -52,12 +52,16 @@ class MaskFiller:
           UserError: no mask, or the text is longer than the model allows.
         """
         if MASK not in text:
-            raise UserError(f"The text {text!r} has no {MASK}; write {MASK} where a word is missing.")
+            raise UserError(
+                f"The text {text!r} has no {MASK}; write {MASK} where a word is missing."
+            )
         tokenizer = self.tokenizer
         ids = [tokenizer.bos_id, *tokenizer.encode_with_masks(text), tokenizer.eos_id]
         limit = self._config.encoder.max_positions
         if len(ids) > limit:
-            raise UserError(f"The text has {len(ids)} tokens; this model takes at most {limit}. Shorten it.")
+            raise UserError(
+                f"The text has {len(ids)} tokens; this model takes at most {limit}. Shorten it."
+            )
         places = [place for place, token in enumerate(ids) if token == tokenizer.mask_id]
         # Lengths rounded up, so that few programs are compiled.
         length = min(limit, -(-len(ids) // 32) * 32)
@@ -71,9 +75,6 @@ class MaskFiller:
         probabilities[:, list(tokenizer.special_ids)] = 0.0
         best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top_k]
         return [
-            [
-                Candidate(tokenizer.token_text(int(token)), float(row[token]))
-                for token in tokens
-            ]
+            [Candidate(tokenizer.token_text(int(token)), float(row[token])) for token in tokens]
             for row, tokens in zip(probabilities, best, strict=True)
         ]

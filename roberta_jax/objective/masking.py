@@ -71,7 +71,9 @@ class Masker:
         maskable = self._maskable(tokens)  # [T]
         # A random order of the places, those that may not be masked last; 24 bits are exact in float32.
         scores = jax.random.bits(place_key, (length,)) >> 8
-        _, positions = jax.lax.top_k(jnp.where(maskable, scores.astype(jnp.float32), -1.0), num_slots)
+        _, positions = jax.lax.top_k(
+            jnp.where(maskable, scores.astype(jnp.float32), -1.0), num_slots
+        )
         count = maskable.sum()
         wanted = jnp.round(self.config.rate * count).astype(jnp.int32)
         wanted = jnp.minimum(jnp.maximum(wanted, 1), count)

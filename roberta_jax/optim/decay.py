@@ -34,6 +34,4 @@ def decays(name: str, table: str) -> bool:
 
 def decay_mask(params: Any, table: str) -> Any:
     """A tree of bools like `params`."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: decays(path_name(path), table), params
-    )
+    return jax.tree_util.tree_map_with_path(lambda path, _: decays(path_name(path), table), params)

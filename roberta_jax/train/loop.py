@@ -101,7 +101,9 @@ def run_loop(
             progress.examples_seen += train.batch_size
             window_steps += 1
             step = progress.step
-            if not compiled:  # The first step's time is compilation; the rate is counted without it.
+            if (
+                not compiled
+            ):  # The first step's time is compilation; the rate is counted without it.
                 jax.block_until_ready(metrics)
                 compiled = True
                 console.say(f"compiled the step in {duration(time.monotonic() - started)}")

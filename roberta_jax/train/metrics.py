@@ -27,7 +27,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             entries += [json.loads(line)] if line else []
         except ValueError as error:
             if number < len(lines):
-                raise UserError(f"{path} line {number} is not JSON ({error}); mend or remove it.") from error
+                raise UserError(
+                    f"{path} line {number} is not JSON ({error}); mend or remove it."
+                ) from error
     return entries
 
 

@@ -15,8 +15,8 @@ from roberta_jax import config as config_lib
 from roberta_jax.checkpoint.store import CheckpointStore
 from roberta_jax.config import PretrainConfig
 from roberta_jax.data.loader import Loader
-from roberta_jax.data.records import RecordDataset, open_dataset
 from roberta_jax.data.records import TOKENIZER_FOLDER as DATASET_TOKENIZER_FOLDER
+from roberta_jax.data.records import RecordDataset, open_dataset
 from roberta_jax.data.tokenizer import Tokenizer
 from roberta_jax.encoder.model import count_params
 from roberta_jax.errors import UserError
@@ -183,7 +183,9 @@ def make_masker(config: PretrainConfig, tokenizer: Tokenizer) -> Masker:
 def check_resume(workdir: Path, config: PretrainConfig, *, resume: str, init_from: str) -> None:
     """Refuses what cannot be meant, before anything is compiled or written."""
     if resume not in ("auto", "never", "must") and not resume.isdecimal():
-        raise UserError(f"--resume={resume} is not understood. Use auto, never, must, or a step number.")
+        raise UserError(
+            f"--resume={resume} is not understood. Use auto, never, must, or a step number."
+        )
     with CheckpointStore(workdir / workdir_lib.CHECKPOINTS_FOLDER) as store:
         steps, damaged = store.steps(), store.set_aside()
     if resume == "never" and (steps or damaged):
@@ -192,9 +194,13 @@ def check_resume(workdir: Path, config: PretrainConfig, *, resume: str, init_fro
             "Choose another --workdir, or --resume=auto to go on from there."
         )
     if resume == "must" and not (steps or damaged):
-        raise UserError(f"--resume=must, and {workdir} has no checkpoint. Check --workdir, or use --resume=auto.")
+        raise UserError(
+            f"--resume=must, and {workdir} has no checkpoint. Check --workdir, or use --resume=auto."
+        )
     if resume.isdecimal() and int(resume) not in steps:
-        raise UserError(f"--resume={resume}, and {workdir} has no such checkpoint. It has: {steps or 'none'}.")
+        raise UserError(
+            f"--resume={resume}, and {workdir} has no such checkpoint. It has: {steps or 'none'}."
+        )
     if init_from and (steps or damaged):
         raise UserError(
             f"--init_from begins a new run, and {workdir} already has checkpoints. Choose another --workdir, or leave "
@@ -212,7 +218,9 @@ def restore(
     if resume.isdecimal():
         restored = store.restore(int(resume), target)
         for name in store.supersede_after(restored.step):
-            console.say(f"restarting from step {restored.step}: a later checkpoint was set aside as {name}")
+            console.say(
+                f"restarting from step {restored.step}: a later checkpoint was set aside as {name}"
+            )
     else:
         newest = store.restore_newest(target, console.say)
         if newest is None:
@@ -250,7 +258,9 @@ def announce(
     """Says what is about to happen."""
     encoder, train = config.encoder, config.train
     if progress.step >= train.num_steps:
-        console.say(f"nothing to do: the checkpoint has {progress.step:,} of {train.num_steps:,} steps")
+        console.say(
+            f"nothing to do: the checkpoint has {progress.step:,} of {train.num_steps:,} steps"
+        )
         return
     console.say(
         f"encoder: {encoder.num_layers} layers x {encoder.hidden_size}, vocabulary {encoder.vocab_size:,}, "
@@ -306,5 +316,3 @@ def log_unigram_entropy(log: MetricsLog, dataset: RecordDataset, progress: Progr
     if not progress.step:
         nats = dataset.manifest.splits["train"].unigram_entropy_nats
         log.write("event", step=0, examples_seen=0, event="unigram_entropy", nats=nats)
-
-

@@ -27,9 +27,7 @@ def choose_step(store: CheckpointStore, step: int) -> int:
     return step
 
 
-def load_run(
-    workdir: Path, mesh: Mesh, *, step: int = -1
-) -> tuple[PretrainConfig, Params, int]:
+def load_run(workdir: Path, mesh: Mesh, *, step: int = -1) -> tuple[PretrainConfig, Params, int]:
     """The config, the verified weights and the step of a workdir's checkpoint.
 
     Args:

@@ -20,9 +20,7 @@ class TrainState:
     optimizer: optax.OptState
 
 
-def init_state(
-    config: PretrainConfig, optimizer: optax.GradientTransformation
-) -> TrainState:
+def init_state(config: PretrainConfig, optimizer: optax.GradientTransformation) -> TrainState:
     """The state before the first update, a function of `config.seed`; call it under jit."""
     params = init_params(config.encoder, jax.random.key(config.seed))
     return TrainState(

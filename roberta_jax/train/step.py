@@ -98,9 +98,7 @@ def make_step(
     def init() -> TrainState:
         return init_state(config, optimizer)
 
-    def step(
-        state: TrainState, batch: dict[str, jax.Array]
-    ) -> tuple[TrainState, StepMetrics]:
+    def step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, StepMetrics]:
         masked = masker(batch["tokens"], batch["index"], batch["epoch"], masking_key(config.seed))
         keys = row_keys(config.seed, state.step, masked.tokens.shape[0])
         gradient, sums = gradient_of_batch(config, state.params, masked, keys)
