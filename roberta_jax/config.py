@@ -1,9 +1,9 @@
 """Every setting of a pretraining run, as dataclasses with units in the names.
 
-A config file returns a `PretrainConfig` from `get_config()`; the command line overrides single fields
-(`--config.optimizer.peak_learning_rate=1e-3`). No field is optional: "off" is a value that means off, `math.inf` for
-a clip norm or 0 for an interval, so that every field keeps one type. `validate()` raises `UserError` with one
-paragraph per mistake, before anything is compiled.
+A config file returns a `PretrainConfig` from `get_config()`; the command line overrides single
+fields (`--config.optimizer.peak_learning_rate=1e-3`). No field is optional: "off" is a value that
+means off, `math.inf` for a clip norm or 0 for an interval, so that every field keeps one type.
+`validate()` raises `UserError` with one paragraph per mistake, before anything is compiled.
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ class DataConfig:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class EncoderConfig:
-    """The shape of the encoder and how it computes (recipes: RoBERTa base unless said otherwise)."""
+    """The shape of the encoder and how it computes; the defaults are RoBERTa base."""
 
     vocab_size: int = 0  # Entries of the tokenizer; 0 takes the dataset's.
     vocab_padding_multiple: int = 128  # The embedding table is padded up to a multiple of this.
@@ -325,9 +325,9 @@ def from_dict(cls: type, values: dict[str, Any]) -> Any:
     hints = get_type_hints(cls)
     if set(values) != set(hints):
         raise UserError(
-            f"The stored {cls.__name__} has other keys than this version of roberta_jax: "
-            f"unknown {sorted(set(values) - set(hints))}, missing {sorted(set(hints) - set(values))}. "
-            "Use the version that wrote it, or start a new workdir."
+            f"The stored {cls.__name__} has other keys than this version of roberta_jax: unknown "
+            f"{sorted(set(values) - set(hints))}, missing {sorted(set(hints) - set(values))}. Use "
+            "the version that wrote it, or start a new workdir."
         )
     return cls(
         **{

@@ -1,7 +1,8 @@
 """What a command says when it cannot go on.
 
-A `UserError` is one paragraph for a person: what was given, what is allowed, what to do. The command line prints it
-without a traceback and leaves with its `exit_code`; from Python it is an ordinary `ValueError`.
+A `UserError` is one paragraph for a person: what was given, what is allowed, what to do. The
+command line prints it without a traceback and leaves with its `exit_code`; from Python it is an
+ordinary `ValueError`.
 """
 
 
@@ -12,6 +13,6 @@ class UserError(ValueError):
 
 
 class MachineError(UserError):
-    """Something that the machine refused: a full disk, a folder that cannot be written. Exit code 1."""
+    """Something that the machine refused: a full disk, say. Exit code 1."""
 
     exit_code = 1

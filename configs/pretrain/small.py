@@ -1,7 +1,9 @@
 """RoBERTa small: 4 layers x 256, for a laptop CPU.
 
-Command    roberta-jax pretrain --config=configs/pretrain/small.py --config.data.path=DATASET --workdir=runs/small
-Hardware   2 CPU cores (float32; a CPU with AMX or AVX512-BF16 gains from --config.encoder.compute_dtype=bfloat16)
+Command    roberta-jax pretrain --config=configs/pretrain/small.py \\
+             --config.data.path=DATASET --workdir=runs/small
+Hardware   2 CPU cores; float32, because few CPUs multiply bfloat16 (those with AMX gain from
+           --config.encoder.compute_dtype=bfloat16)
 Time       see the README for a measured run on 148 MB of books
 Source     none published at this size; betas, eps, decay and masking are RoBERTa's (paper, table 9)
 

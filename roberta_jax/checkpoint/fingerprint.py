@@ -1,7 +1,8 @@
 """A hash of array contents, computed on the devices, the same for every sharding.
 
-Orbax checksums its index but not the payload: a flipped bit in array data can be restored as a wrong weight without
-an error. The fingerprint is stored with the checkpoint and compared after every restore.
+Orbax checksums its index but not the payload: a flipped bit in array data can be restored as a
+wrong weight without an error. The fingerprint is stored with the checkpoint and compared after
+every restore.
 """
 
 import math

@@ -160,8 +160,9 @@ class CheckpointStore:
         wrong = sorted(path for path in stored | found if stored.get(path) != found.get(path))
         if wrong:
             raise UserError(
-                f"Checkpoint {self.folder / str(step)} is damaged: the contents of {len(wrong)} arrays are not "
-                f"what was saved, the first being {wrong[0]}. Restore another step with --resume=STEP."
+                f"Checkpoint {self.folder / str(step)} is damaged: the contents of {len(wrong)} "
+                f"arrays are not what was saved, the first being {wrong[0]}. Restore another step "
+                "with --resume=STEP."
             )
         return Restored(step, state, record)
 
@@ -188,8 +189,9 @@ class CheckpointStore:
                 say(f"Checkpoint {step} is damaged and was set aside as {name}: {reason}")
         if damaged := self.set_aside():
             raise UserError(
-                f"No checkpoint in {self.folder} can be restored: {', '.join(damaged)}. This is not a fresh start, so "
-                "nothing was changed. Look at those folders, or begin again in another --workdir."
+                f"No checkpoint in {self.folder} can be restored: {', '.join(damaged)}. This is "
+                "not a fresh start, so nothing was changed. Look at those folders, or begin again "
+                "in another --workdir."
             )
         return None
 
@@ -232,6 +234,7 @@ class _explained:
         if isinstance(error, (OSError, ValueError)) and not isinstance(error, UserError):
             kept = "none yet" if self._last_good is None else f"step {self._last_good}"
             raise MachineError(
-                f"A checkpoint could not be written: {' '.join(str(error).split())[:300]}. Is the disk full? "
-                f"The last good checkpoint is {kept}. Make room and run the same command again; it goes on from there."
+                f"A checkpoint could not be written: {' '.join(str(error).split())[:300]}. Is the "
+                f"disk full? The last good checkpoint is {kept}. Make room and run the same "
+                "command again; it goes on from there."
             ) from error

@@ -1,4 +1,4 @@
-"""`--config=FILE` with overrides `--config.a.b=value`, by ml_collections, with mistakes explained."""
+"""`--config=FILE` and `--config.a.b=value`, by ml_collections, with mistakes explained."""
 
 import difflib
 from pathlib import Path
@@ -45,7 +45,8 @@ def config_of(flags: Any) -> PretrainConfig:
         )
     if not isinstance(config, PretrainConfig):
         raise UserError(
-            f"get_config() of the --config file returned {type(config).__name__}, not PretrainConfig."
+            f"get_config() of the --config file returned {type(config).__name__}, not "
+            "PretrainConfig."
         )
     return config
 
@@ -97,5 +98,6 @@ def _check_overrides(argv: list[str]) -> None:
                     else ""
                 )
                 raise UserError(
-                    f"--config.{name}: no such field.{hint} `roberta-jax pretrain --help` lists them all."
+                    f"--config.{name}: no such field.{hint} `roberta-jax pretrain --help` lists "
+                    "them all."
                 )

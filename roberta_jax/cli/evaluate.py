@@ -1,7 +1,7 @@
 """Masked-LM loss (nats), perplexity and accuracy of a checkpoint, with fixed masks.
 
 roberta-jax evaluate --workdir=runs/small
-roberta-jax evaluate --workdir=runs/small --step=5000 --data=OTHER_DATASET --split=train --max_rows=1000
+roberta-jax evaluate --workdir=runs/small --step=5000 --data=OTHER --split=train --max_rows=1000
 """
 
 from typing import Any
@@ -40,8 +40,8 @@ def run(flags: Any, arguments: list[str]) -> int:
         flags.workdir, step=flags.step, data=flags.data, split=flags.split, max_rows=flags.max_rows
     )
     print(
-        f"step {step:,} | {flags.split} loss {evaluation.loss_nats:.4f} nats | "
-        f"perplexity {evaluation.perplexity:,.3f} | accuracy {evaluation.masked_accuracy:.2%} | "
+        f"step {step:,} | {flags.split} loss {evaluation.loss_nats:.4f} nats | perplexity "
+        f"{evaluation.perplexity:,.3f} | accuracy {evaluation.masked_accuracy:.2%} | "
         f"{evaluation.num_predictions:,} predictions"
     )
     return 0

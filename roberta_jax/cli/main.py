@@ -34,7 +34,8 @@ def overview() -> str:
             "",
             *lines,
             "",
-            "`roberta-jax VERB --help` explains a verb and lists its flags. Begin with `roberta-jax demo`.",
+            "`roberta-jax VERB --help` explains a verb and lists its flags. Begin with "
+            "`roberta-jax demo`.",
         ]
     )
 
@@ -80,7 +81,8 @@ def main(arguments: Sequence[str]) -> int:
         print("roberta-jax: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output left (`| head`): not worth a traceback, and nothing more can be said.
+        # The reader of our output left (`| head`): not worth a traceback, and nothing more can be
+        # said.
         sys.stdout = None  # type: ignore[assignment]
         return 1
     except OSError as error:
@@ -104,7 +106,8 @@ def _main(arguments: list[str]) -> int:
     verb, *rest = arguments
     if verb not in VERBS:
         raise UserError(
-            f"{verb!r} is not a verb. There are: {', '.join(VERBS)}. `roberta-jax --help` explains them."
+            f"{verb!r} is not a verb. There are: {', '.join(VERBS)}. `roberta-jax --help` explains "
+            "them."
         )
     module = _module(verb)
     flags = absl_flags.FlagValues()

@@ -1,9 +1,10 @@
-"""Pretrains an encoder on a prepared dataset, or goes on with it.
+r"""Pretrains an encoder on a prepared dataset, or goes on with it.
 
-roberta-jax pretrain --config=configs/pretrain/small.py --config.data.path=DATASET --workdir=runs/small
+roberta-jax pretrain --config=configs/pretrain/small.py --config.data.path=DATASET \
+  --workdir=runs/small
 
-Ctrl-C ends after the step in hand and saves; the same command goes on from there. The workdir receives config.json,
-checkpoints/, metrics.jsonl (losses in nats), tensorboard/ and tokenizer/.
+Ctrl-C ends after the step in hand and saves; the same command goes on from there. The workdir
+receives config.json, checkpoints/, metrics.jsonl (losses in nats), tensorboard/ and tokenizer/.
 """
 
 from typing import Any

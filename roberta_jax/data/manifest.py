@@ -24,7 +24,11 @@ class Shard:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Split:
-    """Counts of one split; `tokens` are all but padding, special ones included."""
+    """Counts of one split; `tokens` are all but padding, special ones included.
+
+    `unigram_entropy_nats` is the entropy of its ordinary tokens: the loss of a guess that knows how
+    often each token occurs, and ignores the context. A model has to get below it.
+    """
 
     rows: int
     tokens: int
@@ -32,6 +36,7 @@ class Split:
     documents: int
     sentences: int
     over_long_sentences: int
+    unigram_entropy_nats: float
     shards: list[Shard]
 
 

@@ -217,6 +217,18 @@ def _write(
         )
         for split in files
     }
+    frequencies = {split: np.zeros(tokenizer.vocab_size, np.int64) for split in files}
+
+    def write_finished_rows() -> None:
+        for split, packer in packers.items():
+            rows = packer.take_rows()
+            # An id outside the embedding table would silently become garbage on an accelerator.
+            assert rows.size == 0 or 0 <= rows.min() <= rows.max() < tokenizer.vocab_size, (
+                "token id outside the vocabulary"
+            )
+            frequencies[split] += np.bincount(rows.ravel(), minlength=tokenizer.vocab_size)
+            writers[split].write(rows)
+
     counts = ReadCounts()
     total_bytes = sum(file.bytes for split in files.values() for file in split)
     tokens = unwritten = 0
@@ -231,14 +243,13 @@ def _write(
             unwritten += len(ids)
             if unwritten > UNWRITTEN_TOKENS:
                 unwritten = 0
-                for name, packer in packers.items():
-                    writers[name].write(_checked(packer.take_rows(), tokenizer))
+                write_finished_rows()
             documents = sum(packer.counts.documents for packer in packers.values())
             detail = f"{documents:,} documents  {tokens / 1e6:.1f}M tokens"
             progress.update(counts.stored_bytes, counts.text_bytes, detail)
-    for split, packer in packers.items():
+    for packer in packers.values():
         packer.finish()
-        writers[split].write(_checked(packer.take_rows(), tokenizer))
+    write_finished_rows()
     train = packers[TRAIN].counts
     if train.tokens < settings.sequence_length:
         raise UserError(
@@ -249,7 +260,13 @@ def _write(
     manifest = dataclasses.replace(
         planned,
         splits={
-            split: Split(**dataclasses.asdict(packers[split].counts), shards=writers[split].close())
+            split: Split(
+                **dataclasses.asdict(packers[split].counts),
+                unigram_entropy_nats=_entropy_nats(
+                    np.delete(frequencies[split], tokenizer.special_ids)
+                ),
+                shards=writers[split].close(),
+            )
             for split in files
         },
         bad_text={"replaced": counts.replaced, "skipped": counts.skipped},
@@ -274,12 +291,10 @@ def _documents(
         yield VALIDATION, document
 
 
-def _checked(rows: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
-    """An id outside the embedding table would silently become garbage on an accelerator."""
-    assert rows.size == 0 or (rows.min() >= 0 and rows.max() < tokenizer.vocab_size), (
-        "token id outside the vocabulary"
-    )
-    return rows
+def _entropy_nats(frequencies: np.ndarray) -> float:
+    """-sum p log p of counts [V]; 0 for none."""
+    shares = frequencies[frequencies > 0] / max(frequencies.sum(), 1)
+    return float(-(shares * np.log(shares)).sum())
 
 
 def _summarize(manifest: Manifest, output: pathlib.Path, say: Callable[[str], None]) -> None:
@@ -289,7 +304,8 @@ def _summarize(manifest: Manifest, output: pathlib.Path, say: Callable[[str], No
             f"{name}: {split.documents:,} documents, {split.sentences:,} sentences, "
             f"{split.tokens:,} tokens in {split.rows:,} rows of {manifest.sequence_length}, "
             f"{padding:.2%} padding, {split.over_long_sentences:,} sentences longer than a row "
-            f"(cut), {len(split.shards)} shards"
+            f"(cut), unigram entropy {split.unigram_entropy_nats:.3f} nats, {len(split.shards)} "
+            "shards"
         )
     if sum(manifest.bad_text.values()):
         say(

@@ -1,10 +1,12 @@
 """RoBERTa: tokens → hidden states → logits over the vocabulary. The only importer of flax.
 
-In: `EncoderConfig`, token ids [B, T]. Out: hidden states [B, T, D], logits [B, M, V] at chosen positions. Outside a
-trace the weights are a nested dict of float32 arrays (`init_params`); inside, `bind` makes modules of them.
+In: `EncoderConfig`, token ids [B, T]. Out: hidden states [B, T, D], logits [B, M, V] at chosen
+positions. Outside a trace the weights are a nested dict of float32 arrays (`init_params`); inside,
+`bind` makes modules of them.
 
 - `model`: the whole, `init_params`, `bind`, the number of parameters.
-- `embedding`, `attention`, `layer`, `stack` (layers as one scan), `heads`: the parts, in the order of the data.
+- `embedding`, `attention`, `layer`, `stack` (layers as one scan), `heads`: the parts, in the order
+  of the data.
 - `product`: matrix products with operands in the compute type and sums in float32.
 - `dropout`: a mask that is a function of (row key, place), the same on any devices.
 

@@ -1,8 +1,9 @@
 """Dropout whose mask is a pure function of (row key, place in the network, place in the row).
 
-A row's key depends on (seed, step, row of the global batch) only, so the mask is the same on any number of devices
-and for any division into microbatches. The bits come from an integer hash that XLA fuses into the surrounding
-elementwise code; nothing is stored for the backward pass, which computes the mask again.
+A row's key depends on (seed, step, row of the global batch) only, so the mask is the same on any
+number of devices and for any division into microbatches. The bits come from an integer hash that
+XLA fuses into the surrounding elementwise code; nothing is stored for the backward pass, which
+computes the mask again.
 """
 
 import functools

@@ -1,8 +1,9 @@
 """Matrix products whose operands have the compute type and whose sums are float32.
 
-`jax.lax.dot_general(preferred_element_type=float32)` gives that forward, but its transpose would multiply a float32
-cotangent with a bfloat16 operand, which runs as a slow float32 product. Here the cotangent is rounded to the
-compute type first, so all three products run on bfloat16 units, and the weight's gradient stays float32.
+`jax.lax.dot_general(preferred_element_type=float32)` gives that forward, but its transpose would
+multiply a float32 cotangent with a bfloat16 operand, which runs as a slow float32 product. Here the
+cotangent is rounded to the compute type first, so all three products run on bfloat16 units, and the
+weight's gradient stays float32.
 """
 
 import functools

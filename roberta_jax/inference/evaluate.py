@@ -47,8 +47,8 @@ def evaluate_workdir(
             )
         if dataset.sequence_length > config.encoder.max_positions:
             raise UserError(
-                f"The rows of {dataset.folder} have {dataset.sequence_length} tokens; this model takes at most "
-                f"{config.encoder.max_positions}."
+                f"The rows of {dataset.folder} have {dataset.sequence_length} tokens; this model "
+                f"takes at most {config.encoder.max_positions}."
             )
         if not len(dataset):
             raise UserError(f"The split {split!r} of {dataset.folder} has no rows.")

@@ -1,8 +1,8 @@
 """Masks as a pure function of (seed, epoch, record): paper section 2.2 and 4.1, recipes of BERT.
 
-The mask of a row doesn't depend on its place in the batch, on the devices, on the microbatches or on a resume. A row
-with n maskable tokens has exactly round(rate · n) predictions (at least one); they fill the first of M fixed slots,
-and the weights of the other slots are 0.
+The mask of a row doesn't depend on its place in the batch, on the devices, on the microbatches or
+on a resume. A row with n maskable tokens has exactly round(rate · n) predictions (at least one);
+they fill the first of M fixed slots, and the weights of the other slots are 0.
 """
 
 import dataclasses
@@ -69,7 +69,8 @@ class Masker:
         place_key, kind_key, token_key = jax.random.split(key, 3)
 
         maskable = self._maskable(tokens)  # [T]
-        # A random order of the places, those that may not be masked last; 24 bits are exact in float32.
+        # A random order of the places, those that may not be masked last; 24 bits are exact in
+        # float32.
         scores = jax.random.bits(place_key, (length,)) >> 8
         _, positions = jax.lax.top_k(
             jnp.where(maskable, scores.astype(jnp.float32), -1.0), num_slots

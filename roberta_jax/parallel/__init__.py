@@ -1,7 +1,7 @@
 """Where arrays live: the device mesh and the tables that say how each array is split over it.
 
-In: a `MeshConfig`, the visible devices, trees of arrays or shapes. Out: a `Mesh`, a `NamedSharding` for every leaf,
-and batches placed on the devices.
+In: a `MeshConfig`, the visible devices, trees of arrays or shapes. Out: a `Mesh`, a `NamedSharding`
+for every leaf, and batches placed on the devices.
 
 - `mesh`: the mesh (data, fsdp, tensor) and the checks that devices and batch fit it.
 - `tables`: parameter path → PartitionSpec, and the constraints on activations.

@@ -24,9 +24,9 @@ def make_mesh(config: MeshConfig) -> Mesh:
         sizes[sizes.index(-1)] = max(1, num_devices // -math.prod(sizes))
     if math.prod(sizes) != num_devices:
         raise UserError(
-            f"The mesh data={config.data} x fsdp={config.fsdp} x tensor={config.tensor} does not fill the "
-            f"{num_devices} visible devices. The sizes must multiply to {num_devices}; one of them may be -1 and "
-            "takes what is left, for example --config.mesh.data=-1."
+            f"The mesh data={config.data} x fsdp={config.fsdp} x tensor={config.tensor} does not "
+            f"fill the {num_devices} visible devices. The sizes must multiply to {num_devices}; "
+            "one of them may be -1 and takes what is left, for example --config.mesh.data=-1."
         )
     # Auto axes: the compiler propagates shardings (jax.make_mesh alone gives Explicit axes).
     return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
@@ -44,7 +44,7 @@ def check_batch(train: TrainConfig, mesh: Mesh) -> None:
     if rows % shards:
         raise UserError(
             f"A microbatch of {rows} rows (train.batch_size={train.batch_size} / "
-            f"train.num_microbatches={train.num_microbatches}) cannot be split over {shards} devices. "
-            f"Choose a batch size that is a multiple of {shards * train.num_microbatches}, "
-            "or other microbatches or mesh sizes."
+            f"train.num_microbatches={train.num_microbatches}) cannot be split over {shards} "
+            "devices. Choose a batch size that is a multiple of "
+            f"{shards * train.num_microbatches}, or other microbatches or mesh sizes."
         )

@@ -11,8 +11,8 @@ from roberta_jax.parallel.mesh import BATCH_AXES
 
 Tree = TypeVar("Tree")
 
-# (pattern for the end of the path, spec). Leaves under `layers` have a leading layer axis. Optimizer
-# moments end in the path of their parameter, so the same rows serve them.
+# (pattern for the end of the path, spec). Leaves under `layers` have a leading layer axis.
+# Optimizer moments end in the path of their parameter, so the same rows serve them.
 PARAM_SPECS: tuple[tuple[str, P], ...] = (
     (r"embedding/token/embedding", P("tensor", "fsdp")),
     (r"embedding/position/embedding", P(None, "fsdp")),

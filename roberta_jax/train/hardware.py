@@ -4,8 +4,8 @@ import jax
 
 from roberta_jax.config import PretrainConfig
 
-# Dense bfloat16 matrix FLOPs per second of one jax device, from the makers' data sheets. Devices that are not listed
-# (every CPU) have no known peak, and no share of it is reported.
+# Dense bfloat16 matrix FLOPs per second of one jax device, from the makers' data sheets. Devices
+# that are not listed (every CPU) have no known peak, and no share of it is reported.
 PEAK_FLOPS: dict[str, float] = {
     "TPU v4": 275e12,
     "TPU v5 lite": 197e12,

@@ -126,9 +126,10 @@ def run_loop(
                 log.write("train", step=step, examples_seen=progress.examples_seen, **entry)
                 if not math.isfinite(entry["loss_nats"]):
                     raise MachineError(
-                        f"The loss is {entry['loss_nats']} at step {step}: the run has diverged. Lower "
-                        "optimizer.peak_learning_rate, raise optimizer.warmup_steps or set "
-                        "optimizer.clip_global_norm=1.0, and restart from an earlier checkpoint with --resume=STEP."
+                        f"The loss is {entry['loss_nats']} at step {step}: the run has diverged. "
+                        "Lower optimizer.peak_learning_rate, raise optimizer.warmup_steps or set "
+                        "optimizer.clip_global_norm=1.0, and restart from an earlier checkpoint "
+                        "with --resume=STEP."
                     )
                 progress.window = Window()
                 window_started, window_steps = time.monotonic(), 0
@@ -139,8 +140,8 @@ def run_loop(
                 pause = time.monotonic()
                 evaluation = hooks.evaluate(state.params)
                 console.say(
-                    f"step {step:,}: validation loss {evaluation.loss_nats:.4f} nats, "
-                    f"perplexity {evaluation.perplexity:,.2f}, accuracy {evaluation.masked_accuracy:.1%}"
+                    f"step {step:,}: validation loss {evaluation.loss_nats:.4f} nats, perplexity "
+                    f"{evaluation.perplexity:,.2f}, accuracy {evaluation.masked_accuracy:.1%}"
                 )
                 log.write(
                     "eval",

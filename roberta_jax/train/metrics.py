@@ -1,7 +1,8 @@
 """The record of a run: `metrics.jsonl` is the truth, TensorBoard files a copy of it.
 
-One JSON object a line with "step", "kind" (train, eval, event), "examples_seen" and the values. A resumed run drops
-the lines that it is going to write again, so no line is repeated and none is missing.
+One JSON object a line with "step", "kind" (train, eval, event), "examples_seen" and the values. A
+resumed run drops the lines that it is going to write again, so no line is repeated and none is
+missing.
 """
 
 import json
@@ -37,7 +38,7 @@ class MetricsLog:
     """Appends to the record of a workdir; close it, or use it in a `with` block."""
 
     def __init__(self, workdir: Path, *, after_step: int):
-        """Goes on after `after_step`: later lines are dropped, a later run of events replaces them."""
+        """Goes on after `after_step`: later lines are dropped, for they will be written again."""
         path = workdir / METRICS_FILE
         kept = [entry for entry in read_lines(path) if entry["step"] <= after_step]
         replace_text(path, "".join(json.dumps(entry) + "\n" for entry in kept))

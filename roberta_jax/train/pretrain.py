@@ -108,7 +108,7 @@ def pretrain(
             loader.batches(progress.examples_seen), mesh, ahead=config.data.prefetch_batches
         )
 
-        # ---- The loop -----------------------------------------------------------------------------
+        # ---- The loop --------------------------------------------------------------------------
         evaluator = make_evaluator(config, masker, mesh)
         hooks = Hooks(
             step=step,
@@ -143,21 +143,23 @@ def open_data(config: PretrainConfig) -> tuple[RecordDataset, RecordDataset | No
         raise UserError(
             f"The dataset {config.data.path} has rows of {manifest.sequence_length} tokens, and "
             f"config.data.sequence_length is {config.data.sequence_length}. Set "
-            f"--config.data.sequence_length={manifest.sequence_length}, or prepare the text again with "
-            f"--sequence_length={config.data.sequence_length}."
+            f"--config.data.sequence_length={manifest.sequence_length}, or prepare the text again "
+            f"with --sequence_length={config.data.sequence_length}."
         )
     wanted = config.data.tokenizer_fingerprint
     if wanted and wanted != manifest.tokenizer.fingerprint:
         raise UserError(
-            f"The dataset {config.data.path} was prepared with the tokenizer {manifest.tokenizer.fingerprint}, and "
-            f"config.data.tokenizer_fingerprint asks for {wanted}. Prepare the text with that tokenizer, or leave "
-            "the setting empty to take the dataset's."
+            f"The dataset {config.data.path} was prepared with the tokenizer "
+            f"{manifest.tokenizer.fingerprint}, and config.data.tokenizer_fingerprint asks for "
+            f"{wanted}. Prepare the text with that tokenizer, or leave the setting empty to take "
+            "the dataset's."
         )
     if config.encoder.vocab_size not in (0, manifest.tokenizer.vocab_size):
         raise UserError(
-            f"The dataset {config.data.path} was prepared with a tokenizer of {manifest.tokenizer.vocab_size} entries, "
-            f"and config.encoder.vocab_size is {config.encoder.vocab_size}. Set --config.encoder.vocab_size=0 to take "
-            "the dataset's, or prepare the text with the other tokenizer."
+            f"The dataset {config.data.path} was prepared with a tokenizer of "
+            f"{manifest.tokenizer.vocab_size} entries, and config.encoder.vocab_size is "
+            f"{config.encoder.vocab_size}. Set --config.encoder.vocab_size=0 to take the "
+            "dataset's, or prepare the text with the other tokenizer."
         )
     if not len(dataset):
         raise UserError(f"The dataset {config.data.path} has no training rows; prepare more text.")
@@ -190,12 +192,13 @@ def check_resume(workdir: Path, config: PretrainConfig, *, resume: str, init_fro
         steps, damaged = store.steps(), store.set_aside()
     if resume == "never" and (steps or damaged):
         raise UserError(
-            f"--resume=never, and {workdir} already has checkpoints ({(steps or damaged)[-1]} is the newest). "
-            "Choose another --workdir, or --resume=auto to go on from there."
+            f"--resume=never, and {workdir} already has checkpoints ({(steps or damaged)[-1]} is "
+            "the newest). Choose another --workdir, or --resume=auto to go on from there."
         )
     if resume == "must" and not (steps or damaged):
         raise UserError(
-            f"--resume=must, and {workdir} has no checkpoint. Check --workdir, or use --resume=auto."
+            f"--resume=must, and {workdir} has no checkpoint. Check --workdir, or use "
+            "--resume=auto."
         )
     if resume.isdecimal() and int(resume) not in steps:
         raise UserError(
@@ -203,8 +206,8 @@ def check_resume(workdir: Path, config: PretrainConfig, *, resume: str, init_fro
         )
     if init_from and (steps or damaged):
         raise UserError(
-            f"--init_from begins a new run, and {workdir} already has checkpoints. Choose another --workdir, or leave "
-            "--init_from away to go on."
+            f"--init_from begins a new run, and {workdir} already has checkpoints. Choose another "
+            "--workdir, or leave --init_from away to go on."
         )
     if steps and (workdir / workdir_lib.CONFIG_FILE).exists():
         stored = workdir_lib.read_config(workdir)
@@ -263,12 +266,14 @@ def announce(
         )
         return
     console.say(
-        f"encoder: {encoder.num_layers} layers x {encoder.hidden_size}, vocabulary {encoder.vocab_size:,}, "
-        f"{count_params(encoder) / 1e6:,.1f}M parameters, {encoder.compute_dtype}"
+        f"encoder: {encoder.num_layers} layers x {encoder.hidden_size}, vocabulary "
+        f"{encoder.vocab_size:,}, {count_params(encoder) / 1e6:,.1f}M parameters, "
+        f"{encoder.compute_dtype}"
     )
     console.say(
-        f"data: {len(dataset):,} rows of {config.data.sequence_length} tokens; {train.num_steps:,} steps of "
-        f"{train.batch_size:,} rows are {train.num_steps * train.batch_size / len(dataset):,.1f} passes"
+        f"data: {len(dataset):,} rows of {config.data.sequence_length} tokens; {train.num_steps:,} "
+        f"steps of {train.batch_size:,} rows are "
+        f"{train.num_steps * train.batch_size / len(dataset):,.1f} passes"
     )
     shape = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     console.say(f"devices: {jax.device_count()} {jax.devices()[0].device_kind} ({shape})")
@@ -296,8 +301,8 @@ def report_changes(
         console.say(f"changed since the checkpoint: config.{name} was {before!r}, is {after!r}")
     if record["data_fingerprint"] != dataset.fingerprint:
         console.say(
-            f"changed since the checkpoint: the dataset, {record['data_fingerprint']} to {dataset.fingerprint}; "
-            "the order of the rows is another one from here on"
+            f"changed since the checkpoint: the dataset, {record['data_fingerprint']} to "
+            f"{dataset.fingerprint}; the order of the rows is another one from here on"
         )
 
 

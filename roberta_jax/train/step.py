@@ -1,7 +1,8 @@
 """One update: masks → encoder → loss → gradient → new state, jitted as a whole.
 
-The loss is the sum over all predictions of the global batch divided by their number. With microbatches, gradients of
-sums are added and divided once, so that the division into parts doesn't change the result.
+The loss is the sum over all predictions of the global batch divided by their number. With
+microbatches, gradients of sums are added and divided once, so that the division into parts doesn't
+change the result.
 """
 
 import dataclasses

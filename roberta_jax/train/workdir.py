@@ -15,7 +15,8 @@ CHECKPOINTS_FOLDER = "checkpoints"
 TOKENIZER_FOLDER = "tokenizer"
 TENSORBOARD_FOLDER = "tensorboard"
 
-# Encoder settings that decide which arrays there are and what they mean; the others may change on resume.
+# Encoder settings that decide which arrays there are and what they mean; the others may change on
+# resume.
 _ENCODER_IDENTITY = (
     "vocab_size",
     "vocab_padding_multiple",
@@ -44,7 +45,8 @@ def read_config(workdir: Path) -> PretrainConfig:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(
-            f"{workdir} is not a workdir: it has no {CONFIG_FILE}. Give the --workdir of a `roberta-jax pretrain` run."
+            f"{workdir} is not a workdir: it has no {CONFIG_FILE}. Give the --workdir of a "
+            "`roberta-jax pretrain` run."
         ) from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
@@ -54,14 +56,15 @@ def read_config(workdir: Path) -> PretrainConfig:
 def check_same_model(workdir: Path, stored: EncoderConfig, wanted: EncoderConfig) -> None:
     """Raises UserError if the arrays of `stored` are not those that `wanted` needs."""
     different = [
-        f"encoder.{name} is {getattr(stored, name)} there and {getattr(wanted, name)} in this config"
+        f"encoder.{name} is {getattr(stored, name)} there and {getattr(wanted, name)} in this "
+        "config"
         for name in _ENCODER_IDENTITY
         if getattr(stored, name) != getattr(wanted, name)
     ]
     if different:
         raise UserError(
-            f"{workdir} holds another model: {'; '.join(different)}. Use the config that it was made with, or "
-            "another --workdir."
+            f"{workdir} holds another model: {'; '.join(different)}. Use the config that it was "
+            "made with, or another --workdir."
         )
 
 
