@@ -211,12 +211,13 @@ import sys, time
 from roberta_jax.data import prepare as module
 from roberta_jax.errors import UserError
 
-def slow(rows, tokenizer):
-    print("started", flush=True)
-    time.sleep(float(sys.argv[4]))
-    return rows
+class SlowWriter(module.ShardWriter):
+    def write(self, rows):
+        print("started", flush=True)
+        time.sleep(float(sys.argv[4]))
+        super().write(rows)
 
-module._checked = slow
+module.ShardWriter = SlowWriter
 try:
     module.prepare(
         inputs=[sys.argv[1]], tokenizer_folder=sys.argv[2], output=sys.argv[3],
