@@ -6,7 +6,7 @@ from flax import nnx
 
 from roberta_jax.config import PAD_ID, POSITION_OFFSET, EncoderConfig
 from roberta_jax.encoder.dropout import dropout
-from roberta_jax.encoder.norm import layer_norm
+from roberta_jax.encoder.norm import LayerNorm
 from roberta_jax.encoder.product import normal_init
 
 
@@ -34,7 +34,7 @@ class Embedding(nnx.Module):
         used = (jnp.arange(rows) < config.vocab_size) & (jnp.arange(rows) != PAD_ID)
         self.token.embedding[...] = jnp.where(used[:, None], table, 0)
         self.position.embedding[...] = self.position.embedding[...].at[PAD_ID].set(0)
-        self.norm = layer_norm(config)
+        self.norm = LayerNorm(config)
         self.dropout_rate = config.dropout_rate
 
     def __call__(self, tokens: jax.Array, keys: jax.Array | None) -> jax.Array:

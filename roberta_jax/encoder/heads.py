@@ -6,8 +6,8 @@ from flax import nnx
 
 from roberta_jax.config import EncoderConfig
 from roberta_jax.encoder.layer import gelu
-from roberta_jax.encoder.norm import layer_norm
-from roberta_jax.encoder.product import Linear, product
+from roberta_jax.encoder.norm import LayerNorm
+from roberta_jax.encoder.product import Linear, add_bias, product
 
 
 class MaskedLanguageModelHead(nnx.Module):
@@ -19,7 +19,7 @@ class MaskedLanguageModelHead(nnx.Module):
         self.dense = Linear(
             config.hidden_size, config.hidden_size, dtype=self.compute_dtype, rngs=rngs
         )
-        self.norm = layer_norm(config)
+        self.norm = LayerNorm(config)
         self.bias = nnx.Param(jnp.zeros((config.padded_vocab_size(),), jnp.float32))
         self.vocab_size = config.vocab_size
 
@@ -31,4 +31,4 @@ class MaskedLanguageModelHead(nnx.Module):
         x = self.norm(gelu(self.dense(states)))
         real = jnp.arange(table.shape[0]) < self.vocab_size
         bias = jnp.where(real, self.bias[...], -jnp.inf)  # [V]: cheaper than masking [B, M, V].
-        return product(x, table, self.compute_dtype, jnp.float32, True) + bias
+        return add_bias(product(x, table, self.compute_dtype, jnp.float32, True), bias)

@@ -1,5 +1,7 @@
 """One transformer layer, LayerNorm after each sublayer (post-norm), as in BERT and RoBERTa."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,14 +9,31 @@ from flax import nnx
 from roberta_jax.config import EncoderConfig
 from roberta_jax.encoder.attention import SelfAttention
 from roberta_jax.encoder.dropout import dropout, site_keys
-from roberta_jax.encoder.norm import layer_norm
+from roberta_jax.encoder.norm import LayerNorm
 from roberta_jax.encoder.product import Linear
 
 
+@jax.custom_vjp
 def gelu(x: jax.Array) -> jax.Array:
-    """x·Φ(x) with the exact normal distribution function, not the tanh form."""
-    half = jnp.asarray(0.5, x.dtype)
-    return half * x * (1 + jax.lax.erf(x * jnp.asarray(0.5**0.5, x.dtype)))
+    """x·Φ(x) with the exact normal distribution function, not the tanh form.
+
+    The gradient is written out, Φ(x) + x·φ(x): it needs x only, where differentiating the parts
+    would keep several arrays of its size.
+    """
+    return (x.astype(jnp.float32) * _normal_cdf(x)).astype(x.dtype)
+
+
+def _normal_cdf(x: jax.Array) -> jax.Array:
+    return 0.5 * (1 + jax.lax.erf(x.astype(jnp.float32) * 0.5**0.5))
+
+
+def _gelu_backward(x: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
+    wide = x.astype(jnp.float32)
+    density = jnp.exp(-0.5 * wide * wide) * (2 * math.pi) ** -0.5
+    return ((cotangent * (_normal_cdf(x) + wide * density)).astype(x.dtype),)
+
+
+gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
 
 
 class Mlp(nnx.Module):
@@ -37,9 +56,9 @@ class Layer(nnx.Module):
     def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
         """Weights of one layer."""
         self.attention = SelfAttention(config, rngs=rngs)
-        self.attention_norm = layer_norm(config)
+        self.attention_norm = LayerNorm(config)
         self.mlp = Mlp(config, rngs=rngs)
-        self.mlp_norm = layer_norm(config)
+        self.mlp_norm = LayerNorm(config)
         self.dropout_rate = config.dropout_rate
 
     def __call__(self, x: jax.Array, real: jax.Array, keys: jax.Array | None) -> jax.Array:

@@ -1,18 +1,70 @@
 """LayerNorm as RoBERTa has it: over the last axis, statistics in float32, eps 1e-5."""
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from roberta_jax.config import EncoderConfig
+from roberta_jax.encoder.product import sum_of_rows
 
 
-def layer_norm(config: EncoderConfig) -> nnx.LayerNorm:
-    """An `nnx.LayerNorm` (scale 1, bias 0) that returns the compute type."""
-    return nnx.LayerNorm(
-        config.hidden_size,
-        epsilon=config.layer_norm_epsilon,
-        dtype=jnp.dtype(config.compute_dtype),
-        use_fast_variance=False,  # E[x²] - E[x]² cancels where the mean is large.
-        rngs=nnx.Rngs(jax.random.key(0)),  # Unused: the initial values are constants.
-    )
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def normalize(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: jnp.dtype
+) -> jax.Array:
+    """(x - mean) / sqrt(variance + epsilon) · scale + bias, over the last axis.
+
+    Args:
+      x: [..., C], any float type.
+      scale: [C] float32.
+      bias: [C] float32.
+      epsilon: added to the variance.
+      dtype: the type of the result; everything is computed in float32.
+    """
+    return _forward(x, scale, bias, epsilon, dtype)[0]
+
+
+def _forward(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: Any
+) -> tuple[jax.Array, Any]:
+    wide = x.astype(jnp.float32)
+    mean = wide.mean(axis=-1, keepdims=True)
+    # Not E[x²] - E[x]², which cancels where the mean is large.
+    variance = jnp.square(wide - mean).mean(axis=-1, keepdims=True)
+    inverse = jax.lax.rsqrt(variance + epsilon)
+    y = (wide - mean) * inverse * scale + bias
+    return y.astype(dtype), (x, scale, mean, inverse)
+
+
+def _backward(epsilon: float, dtype: Any, saved: Any, cotangent: jax.Array) -> tuple[Any, ...]:
+    del epsilon, dtype
+    x, scale, mean, inverse = saved
+    normal = (x.astype(jnp.float32) - mean) * inverse
+    cotangent = cotangent.astype(jnp.float32)
+    scaled = cotangent * scale
+    along = (scaled * normal).mean(axis=-1, keepdims=True)
+    x_gradient = (scaled - scaled.mean(axis=-1, keepdims=True) - normal * along) * inverse
+    return x_gradient.astype(x.dtype), sum_of_rows(cotangent * normal), sum_of_rows(cotangent)
+
+
+normalize.defvjp(_forward, _backward)
+
+
+class LayerNorm(nnx.LayerNorm):
+    """`nnx.LayerNorm` (scale 1, bias 0) computed by `normalize`, in the compute type."""
+
+    def __init__(self, config: EncoderConfig):
+        """Over the hidden size."""
+        super().__init__(
+            config.hidden_size,
+            epsilon=config.layer_norm_epsilon,
+            rngs=nnx.Rngs(jax.random.key(0)),  # Unused: the initial values are constants.
+        )
+        self.compute_dtype = jnp.dtype(config.compute_dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """X [..., D] → [..., D] in the compute type."""
+        return normalize(x, self.scale[...], self.bias[...], self.epsilon, self.compute_dtype)

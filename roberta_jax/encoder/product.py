@@ -59,12 +59,41 @@ def _backward(
     cotangent = cotangent.astype(dtype)
     x_gradient = _dot(cotangent, weight.astype(dtype), (x.ndim - 1,), (int(not transposed),))
     rows = tuple(range(x.ndim - 1))
-    left, right = (cotangent, x) if transposed else (x, cotangent)
-    weight_gradient = _dot(left, right, rows, rows)
+    if transposed:
+        weight_gradient = _dot(cotangent, x, rows, rows)  # [O, I]
+    elif x.shape[-1] <= cotangent.shape[-1]:
+        weight_gradient = _dot(x, cotangent, rows, rows)  # [I, O]
+    else:
+        # The CPU copies the left operand transposed: let it be the narrower one. Without the
+        # barrier XLA would move the transposition into the product, where it is slow.
+        weight_gradient = jax.lax.optimization_barrier(_dot(cotangent, x, rows, rows)).T
     return x_gradient.astype(like.dtype), weight_gradient.astype(weight.dtype)
 
 
 product.defvjp(_forward, _backward)
+
+
+def sum_of_rows(x: jax.Array) -> jax.Array:
+    """x [..., C] summed over all but the last axis, in float32: [C].
+
+    As a product with rows of ones: the CPU's reduction over several leading axes is many times
+    slower, and so is its product with a single vector in bfloat16.
+    """
+    ones = jnp.ones((*x.shape[:-1], 8), x.dtype)
+    rows = tuple(range(x.ndim - 1))
+    return _dot(ones, x, rows, rows)[0]
+
+
+@jax.custom_vjp
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """x [..., C] + bias [C] float32, in the type of x; the bias's gradient is summed in float32."""
+    return x + bias.astype(x.dtype)
+
+
+add_bias.defvjp(
+    lambda x, bias: (add_bias(x, bias), None),
+    lambda _, cotangent: (cotangent, sum_of_rows(cotangent)),
+)
 
 
 class Linear(nnx.Linear):
@@ -78,4 +107,4 @@ class Linear(nnx.Linear):
     def __call__(self, x: jax.Array) -> jax.Array:
         """X [..., I] → [..., O] in the compute type."""
         y = product(x, self.kernel[...], self.compute_dtype, self.compute_dtype)
-        return y + self.bias[...].astype(self.compute_dtype)
+        return add_bias(y, self.bias[...])
