@@ -321,24 +321,26 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(cls: type, values: dict[str, Any]) -> Any:
-    """The inverse of `to_dict`; unknown or missing keys raise UserError naming them."""
+    """The inverse of `to_dict`.
+
+    A key that is missing, because an older version wrote the values, takes its default. Unknown
+    keys raise UserError naming them.
+    """
     hints = get_type_hints(cls)
-    if set(values) != set(hints):
+    if not isinstance(values, dict) or set(values) - set(hints):
+        unknown = sorted(set(values) - set(hints)) if isinstance(values, dict) else values
         raise UserError(
-            f"The stored {cls.__name__} has other keys than this version of roberta_jax: unknown "
-            f"{sorted(set(values) - set(hints))}, missing {sorted(set(hints) - set(values))}. Use "
-            "the version that wrote it, or start a new workdir."
+            f"The stored {cls.__name__} has keys that this version of roberta_jax does not know: "
+            f"{unknown}. Use the version that wrote it, or start a new workdir."
         )
-    return cls(
-        **{
-            name: from_dict(kind, values[name])
-            if dataclasses.is_dataclass(kind)
-            else math.inf
-            if values[name] == "inf"
-            else values[name]
-            for name, kind in hints.items()
-        }
-    )
+    fields = {}
+    for name, value in values.items():
+        kind = hints[name]
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            fields[name] = from_dict(kind, value)
+        else:
+            fields[name] = math.inf if value == "inf" else value
+    return cls(**fields)
 
 
 def dumps(config: Any) -> str:

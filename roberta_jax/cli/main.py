@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         # The reader of our output left (`| head`): not worth a traceback, and nothing more can be
         # said.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 1
     except OSError as error:
         if error.errno not in _DISK_ERRORS:

@@ -1,7 +1,7 @@
 """Multi-head self-attention."""
 
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,11 @@ from roberta_jax.encoder.dropout import dropout
 from roberta_jax.encoder.product import Linear
 
 
-def fused_implementation(implementation: str, dtype: jnp.dtype, head_size: int) -> str:
+def fused_implementation(
+    implementation: str, dtype: jnp.dtype, head_size: int
+) -> Literal["xla", "cudnn"]:
     """What `auto` means here: cuDNN's fused kernel where it applies (NVIDIA, 16 bit), else XLA."""
-    if implementation != "auto":
+    if implementation == "cudnn" or implementation == "xla":
         return implementation
     fits = dtype.itemsize == 2 and head_size % 8 == 0 and head_size <= 128
     return "cudnn" if jax.default_backend() == "gpu" and fits else "xla"

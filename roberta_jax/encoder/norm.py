@@ -53,16 +53,14 @@ def _backward(epsilon: float, dtype: Any, saved: Any, cotangent: jax.Array) -> t
 normalize.defvjp(_forward, _backward)
 
 
-class LayerNorm(nnx.LayerNorm):
-    """`nnx.LayerNorm` (scale 1, bias 0) computed by `normalize`, in the compute type."""
+class LayerNorm(nnx.Module):
+    """`normalize` over the hidden size, with a scale that begins as 1 and a bias as 0."""
 
     def __init__(self, config: EncoderConfig):
-        """Over the hidden size."""
-        super().__init__(
-            config.hidden_size,
-            epsilon=config.layer_norm_epsilon,
-            rngs=nnx.Rngs(jax.random.key(0)),  # Unused: the initial values are constants.
-        )
+        """Makes scale and bias [D] float32."""
+        self.scale = nnx.Param(jnp.ones((config.hidden_size,), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((config.hidden_size,), jnp.float32))
+        self.epsilon = config.layer_norm_epsilon
         self.compute_dtype = jnp.dtype(config.compute_dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:

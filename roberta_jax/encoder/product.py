@@ -96,12 +96,14 @@ add_bias.defvjp(
 )
 
 
-class Linear(nnx.Linear):
-    """`nnx.Linear` (kernel [I, O], bias [O], float32) computed by `product`."""
+class Linear(nnx.Module):
+    """x @ kernel + bias in the compute type; kernel [I, O] and bias [O] are float32."""
 
     def __init__(self, in_features: int, out_features: int, *, dtype: Any, rngs: nnx.Rngs):
         """Weights normal(0, 0.02), bias 0."""
-        super().__init__(in_features, out_features, kernel_init=normal_init, rngs=rngs)
+        shape = (in_features, out_features)
+        self.kernel = nnx.Param(normal_init(rngs.params(), shape, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((out_features,), jnp.float32))
         self.compute_dtype = jnp.dtype(dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:

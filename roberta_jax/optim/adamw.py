@@ -13,9 +13,11 @@ from roberta_jax.optim.decay import decay_mask
 from roberta_jax.optim.schedule import Schedule, linear_warmup_linear_decay
 
 
-def make_optimizer(
-    config: OptimizerConfig, num_steps: int
-) -> tuple[optax.GradientTransformation, Schedule]:
+Optimizer = optax.GradientTransformation
+OptimizerState = optax.OptState
+
+
+def make_optimizer(config: OptimizerConfig, num_steps: int) -> tuple[Optimizer, Schedule]:
     """The chain clip → Adam moments (bias-corrected) → decoupled decay → learning rate.
 
     Returns:

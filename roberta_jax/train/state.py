@@ -4,10 +4,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from roberta_jax.config import PretrainConfig
 from roberta_jax.encoder.model import Params, init_params
+from roberta_jax.optim.adamw import Optimizer, OptimizerState
 
 
 @jax.tree_util.register_dataclass
@@ -17,10 +17,10 @@ class TrainState:
 
     step: jax.Array  # int32 scalar.
     params: Params
-    optimizer: optax.OptState
+    optimizer: OptimizerState
 
 
-def init_state(config: PretrainConfig, optimizer: optax.GradientTransformation) -> TrainState:
+def init_state(config: PretrainConfig, optimizer: Optimizer) -> TrainState:
     """The state before the first update, a function of `config.seed`; call it under jit."""
     params = init_params(config.encoder, jax.random.key(config.seed))
     return TrainState(
