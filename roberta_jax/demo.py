@@ -1,4 +1,4 @@
-"""The main job in a few minutes: raw text → tokenizer → records → a small RoBERTa → its predictions.
+"""The main job in a few minutes: raw text → tokenizer → records → small RoBERTa → predictions.
 
 The text is the embedded corpus: what Python and the installed packages say about themselves. Every
 step is the one that its own command runs, and is skipped where its result is there already.

@@ -16,8 +16,8 @@ def fused_implementation(
     implementation: str, dtype: jnp.dtype, head_size: int
 ) -> Literal["xla", "cudnn"]:
     """What `auto` means here: cuDNN's fused kernel where it applies (NVIDIA, 16 bit), else XLA."""
-    if implementation == "cudnn" or implementation == "xla":
-        return implementation
+    if implementation != "auto":
+        return "cudnn" if implementation == "cudnn" else "xla"
     fits = dtype.itemsize == 2 and head_size % 8 == 0 and head_size <= 128
     return "cudnn" if jax.default_backend() == "gpu" and fits else "xla"
 

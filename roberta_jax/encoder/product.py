@@ -74,7 +74,7 @@ product.defvjp(_forward, _backward)
 
 
 def sum_of_rows(x: jax.Array) -> jax.Array:
-    """x [..., C] summed over all but the last axis, in float32: [C].
+    """X [..., C] summed over all but the last axis, in float32: [C].
 
     As a product with rows of ones: the CPU's reduction over several leading axes is many times
     slower, and so is its product with a single vector in bfloat16.
@@ -86,7 +86,7 @@ def sum_of_rows(x: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    """x [..., C] + bias [C] float32, in the type of x; the bias's gradient is summed in float32."""
+    """X [..., C] + bias [C] float32, in the type of x; the bias's gradient is summed in float32."""
     return x + bias.astype(x.dtype)
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,8 @@ from roberta_jax.config import OptimizerConfig
 from roberta_jax.optim.decay import decay_mask
 from roberta_jax.optim.schedule import Schedule, linear_warmup_linear_decay
 
-
-Optimizer = optax.GradientTransformation
-OptimizerState = optax.OptState
+Optimizer: TypeAlias = optax.GradientTransformation
+OptimizerState: TypeAlias = optax.OptState
 
 
 def make_optimizer(config: OptimizerConfig, num_steps: int) -> tuple[Optimizer, Schedule]:
