@@ -110,7 +110,7 @@ def run_demo(workdir: str | Path, *, say: Callable[[str], None] = print) -> int:
         settings=PrepareSettings(sequence_length=SEQUENCE_LENGTH, validation_fraction=0.02),
         say=say,
     )
-    entropy = manifest.splits["validation"].unigram_entropy_nats
+    entropy = manifest.splits["train"].unigram_entropy_nats
 
     chapter(
         4,

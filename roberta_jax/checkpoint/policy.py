@@ -1,5 +1,6 @@
 """Which checkpoints stay: the last N, every K steps, the best by evaluation loss."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from roberta_jax.config import CheckpointConfig
@@ -19,6 +20,9 @@ def steps_to_keep(
     kept = set(ordered[-config.keep_last :])
     if config.keep_every_steps:
         kept |= {step for step in ordered if step % config.keep_every_steps == 0}
-    evaluated = [step for step in ordered if step in evaluation_loss_nats]
+    # A loss that is not a number is not the best, and no order has a place for it.
+    evaluated = [
+        step for step in ordered if math.isfinite(evaluation_loss_nats.get(step, math.nan))
+    ]
     kept |= set(sorted(evaluated, key=lambda step: evaluation_loss_nats[step])[: config.keep_best])
     return kept

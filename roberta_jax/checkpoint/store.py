@@ -1,10 +1,13 @@
 """Checkpoints of one workdir: saved in the background, verified when restored."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PolicyCheckpointInfo, PreservationContext
 
@@ -15,6 +18,9 @@ from roberta_jax.errors import MachineError, UserError
 
 _DAMAGED = "damaged"
 _SUPERSEDED = "superseded"
+
+# What orbax writes last into the folder of a step (AtomicityMode.COMMIT_FILE).
+COMMIT_MARKER = "commit_success.txt"
 
 
 class _Preservation:
@@ -47,32 +53,31 @@ class CheckpointStore:
 
     A step is a folder named by its number. One that turns out damaged is renamed to
     `N.damaged` and said; one that a restart from an earlier step leaves behind, to
-    `N.superseded`. Nothing is deleted but what the policy lets go.
+    `N.superseded`. Nothing is deleted but what the policy lets go, and what a kill left unfinished.
     """
 
     def __init__(self, folder: Path, config: CheckpointConfig | None = None):
         """Opens a folder; without a config it is read only and not created."""
         self.folder = Path(folder).absolute()
-        self._read_only = config is None
         self._preservation = _Preservation(config or CheckpointConfig())
-        self._manager = self._open()
+        self._reader = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+        self._manager = None if config is None else self._open()
         self._last_good: int | None = max(self.steps(), default=None)
-        for step in self.steps() if not self._read_only else ():
+        for step in self.steps() if self._manager else ():
             self._note_evaluation(step, self._try_record(step))
 
     def _open(self) -> ocp.CheckpointManager:
         return ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
-                create=not self._read_only,
-                read_only=self._read_only,
-                preservation_policy=None if self._read_only else self._preservation,
+                create=True,
+                preservation_policy=self._preservation,
                 # A folder without its commit marker is not a checkpoint (the default mode
                 # takes even an empty folder for one).
                 atomicity_options=ocp.options.AtomicityOptions(
                     mode=ocp.options.AtomicityMode.COMMIT_FILE
                 ),
-                cleanup_tmp_directories=not self._read_only,
+                cleanup_tmp_directories=True,
             ),
             item_handlers={
                 "state": ocp.StandardCheckpointHandler(),
@@ -90,14 +95,14 @@ class CheckpointStore:
 
     def steps(self) -> list[int]:
         """Complete checkpoints, oldest first."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(self._manager.all_steps())
+        return sorted(
+            int(marker.parent.name)
+            for marker in self.folder.glob(f"*/{COMMIT_MARKER}")
+            if marker.parent.name.isdecimal()
+        )
 
     def set_aside(self) -> list[str]:
         """Names of checkpoints that were found damaged, now or in an earlier run."""
-        if not self.folder.is_dir():
-            return []
         return sorted(path.name for path in self.folder.glob(f"*.{_DAMAGED}*"))
 
     def save(self, step: int, state: Any, record: dict[str, Any]) -> None:
@@ -111,37 +116,46 @@ class CheckpointStore:
         Raises:
           MachineError: an earlier save failed (a full disk, say).
         """
+        assert self._manager is not None, "a store without a config is read only"
         self.check()
         record = {**record, "fingerprint": fingerprint(state)}
+        record["checksum"] = _checksum(record)
         self._note_evaluation(step, record)
         with _explained(self._last_good):
-            self._manager.save(
+            saved = self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)
                 ),
             )
+        assert saved, f"orbax skips step {step}: it is not later than the ones that are there"
 
     def check(self) -> None:
         """Raises MachineError if a save in the background has failed."""
-        with _explained(self._last_good):
-            self._manager.check_for_errors()
+        if self._manager is not None:
+            with _explained(self._last_good):
+                self._manager.check_for_errors()
 
     def wait(self) -> None:
         """Returns when everything is on disk; raises MachineError if it is not."""
-        with _explained(self._last_good):
-            self._manager.wait_until_finished()
-        self._last_good = max(self.steps(), default=None)
+        if self._manager is not None:
+            with _explained(self._last_good):
+                self._manager.wait_until_finished()
+            self._last_good = max(self.steps(), default=None)
 
     def close(self) -> None:
         """Waits and closes."""
         self.wait()
-        self._manager.close()
+        if self._manager is not None:
+            self._manager.close()
+        self._reader.close()
 
     def read_record(self, step: int) -> dict[str, Any]:
-        """What was stored beside the state of a step."""
-        args = ocp.args.Composite(record=ocp.args.JsonRestore())
-        return dict(self._manager.restore(step, args=args)["record"])
+        """What was stored beside the state of a step; UserError if that is damaged."""
+        record = dict(self._read(step, record=ocp.args.JsonRestore())["record"])
+        if record.pop("checksum", None) != _checksum(record):
+            raise self._damaged(step, "its record is not what was saved")
+        return record
 
     def restore(self, step: int, target: Any) -> Restored:
         """The state at `step`, verified.
@@ -151,18 +165,17 @@ class CheckpointStore:
           target: the tree as ShapeDtypeStructs with shardings; any mesh will do.
 
         Raises:
-          UserError: the stored bytes are not the saved ones.
+          UserError: it cannot be read, or the stored bytes are not the saved ones.
         """
         record = self.read_record(step)
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        state = self._manager.restore(step, args=args)["state"]
-        stored, found = record["fingerprint"], fingerprint(state)
+        state = self._read(step, state=ocp.args.StandardRestore(target))["state"]
+        stored, found = record.get("fingerprint", {}), fingerprint(state)
         wrong = sorted(path for path in stored | found if stored.get(path) != found.get(path))
         if wrong:
-            raise UserError(
-                f"Checkpoint {self.folder / str(step)} is damaged: the contents of {len(wrong)} "
-                f"arrays are not what was saved, the first being {wrong[0]}. Restore another step "
-                "with --resume=STEP."
+            raise self._damaged(
+                step,
+                f"the contents of {len(wrong)} arrays are not what was saved, the first being "
+                f"{wrong[0]}",
             )
         return Restored(step, state, record)
 
@@ -182,11 +195,8 @@ class CheckpointStore:
         for step in reversed(self.steps()):
             try:
                 return self.restore(step, target)
-            # Damage surfaces as anything: orbax raises bare Exception, KeyError, JSONDecodeError.
-            except Exception as error:
-                reason = " ".join(str(error).split())[:200]
-                name = self._rename(step, _DAMAGED)
-                say(f"Checkpoint {step} is damaged and was set aside as {name}: {reason}")
+            except UserError as error:
+                say(f"{error} It was set aside as {self._rename(step, _DAMAGED)}.")
         if damaged := self.set_aside():
             raise UserError(
                 f"No checkpoint in {self.folder} can be restored: {', '.join(damaged)}. This is "
@@ -206,18 +216,35 @@ class CheckpointStore:
             number += 1
             target = self.folder / f"{step}.{reason}-{number}"
         source.rename(target)
-        self._manager.reload()
+        if self._manager is not None:
+            self._manager.reload()
         return target.name
+
+    def _read(self, step: int, **items: Any) -> Any:
+        try:
+            return self._reader.restore(self.folder / str(step), args=ocp.args.Composite(**items))
+        except jax.errors.JaxRuntimeError:
+            raise  # A device without memory, say: the checkpoint is not to blame.
+        # Damage surfaces as anything: orbax raises bare Exception, KeyError, JSONDecodeError.
+        except Exception as error:
+            raise self._damaged(step, " ".join(str(error).split())[:200]) from error
+
+    def _damaged(self, step: int, reason: str) -> UserError:
+        return UserError(f"Checkpoint {self.folder / str(step)} is damaged: {reason}.")
 
     def _try_record(self, step: int) -> dict[str, Any]:
         try:
             return self.read_record(step)
-        except Exception:  # Damage of any kind; `restore_newest` will meet it again and say so.
+        except UserError:  # `restore_newest` will meet it again and say so.
             return {}
 
     def _note_evaluation(self, step: int, record: dict[str, Any]) -> None:
         if "evaluation_loss_nats" in record:
             self._preservation.evaluation_loss_nats[step] = record["evaluation_loss_nats"]
+
+
+def _checksum(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class _explained:

@@ -1,6 +1,8 @@
 """`--config=FILE` and `--config.a.b=value`, by ml_collections, with mistakes explained."""
 
 import difflib
+import runpy
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +16,33 @@ def define_config(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     """Defines --config and the overrides that occur in `argv`.
 
     Raises:
-      UserError: no such file, or an override of a field that does not exist.
+      UserError: no such file, one that does not return a config, or an override of a field that
+        does not exist.
     """
     from ml_collections import config_flags
 
     path = _value_of("--config", argv)
     if path:
         _check_file(path)
+        _check_loads(path)
         _check_overrides(argv)
-    try:
-        config_flags.DEFINE_config_file(
-            "config",
-            None,
-            "Python file with get_config(), a recipe.",
-            flag_values=flags,
-            sys_argv=argv,
-        )
-    except (ImportError, SyntaxError, NameError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"--config={path} cannot be loaded: {type(error).__name__}: {error}."
-        ) from error
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Python file with get_config(), a recipe.",
+        flag_values=flags,
+        sys_argv=argv,
+    )
 
 
 def config_of(flags: Any) -> PretrainConfig:
-    """The config that was given; UserError if there is none or it is of another kind."""
+    """The config that was given; UserError if there is none."""
     config = flags.config
     if config is None:
         raise UserError(
             "--config is missing: the recipe, for example --config=configs/pretrain/tiny.py."
         )
-    if not isinstance(config, PretrainConfig):
-        raise UserError(
-            f"get_config() of the --config file returned {type(config).__name__}, not "
-            "PretrainConfig."
-        )
+    assert isinstance(config, PretrainConfig), "define_config has looked"
     return config
 
 
@@ -62,12 +57,13 @@ def fields_help() -> str:
 
 
 def _value_of(flag: str, argv: list[str]) -> str:
+    value = ""
     for number, argument in enumerate(argv):
         if argument.startswith(f"{flag}="):
-            return argument.split("=", 1)[1]
+            value = argument.split("=", 1)[1]
         if argument == flag and number + 1 < len(argv):
-            return argv[number + 1]
-    return ""
+            value = argv[number + 1]
+    return value  # The last one, as absl has it.
 
 
 def _check_file(path: str) -> None:
@@ -78,6 +74,34 @@ def _check_file(path: str) -> None:
         raise UserError(
             f"--config={path}: no such file. "
             + (f"There: {there}." if there else f"No folder {folder}.")
+        )
+
+
+def _check_loads(path: str) -> None:
+    """Runs the file once before ml_collections does, whose errors are tracebacks."""
+    file, *argument = path.split(":", 1)
+    try:
+        names = runpy.run_path(file)
+        if "get_config" not in names:
+            raise UserError(
+                f"--config={path} has no get_config(); a recipe returns its config there."
+            )
+        config = names["get_config"](*argument)
+    except UserError:
+        raise
+    except Exception as error:  # Whatever a Python file can raise.
+        lines = [
+            f" in line {frame.lineno}"
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename == file
+        ]
+        raise UserError(
+            f"--config={path} cannot be loaded: {type(error).__name__}: {error}"
+            f"{''.join(lines[-1:])}."
+        ) from error
+    if not isinstance(config, PretrainConfig):
+        raise UserError(
+            f"get_config() of --config={path} returned {type(config).__name__}, not PretrainConfig."
         )
 
 

@@ -16,7 +16,9 @@ SUMMARY = "loss, perplexity and accuracy of a checkpoint on held-out rows"
 def define_flags(flags: absl_flags.FlagValues) -> None:
     """Defines the flags of this verb in `flags`."""
     absl_flags.DEFINE_string("workdir", "", "Folder of the run.", flag_values=flags)
-    absl_flags.DEFINE_integer("step", -1, "Which checkpoint; -1 is the newest.", flag_values=flags)
+    absl_flags.DEFINE_integer(
+        "step", -1, "Which checkpoint; -1 is the newest.", lower_bound=-1, flag_values=flags
+    )
     absl_flags.DEFINE_string(
         "data", "", "A prepared dataset; the run's own if not given.", flag_values=flags
     )
@@ -24,7 +26,11 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
         "split", "validation", ["validation", "train"], "Which rows.", flag_values=flags
     )
     absl_flags.DEFINE_integer(
-        "max_rows", 0, "Rows to use, evenly spaced; 0 for all.", flag_values=flags
+        "max_rows",
+        0,
+        "Rows to use, evenly spaced; 0 for all.",
+        lower_bound=0,
+        flag_values=flags,
     )
 
 

@@ -15,7 +15,9 @@ SUMMARY = "the most probable words for <mask> in a sentence"
 def define_flags(flags: absl_flags.FlagValues) -> None:
     """Defines the flags of this verb in `flags`."""
     absl_flags.DEFINE_string("workdir", "", "Folder of the run.", flag_values=flags)
-    absl_flags.DEFINE_integer("step", -1, "Which checkpoint; -1 is the newest.", flag_values=flags)
+    absl_flags.DEFINE_integer(
+        "step", -1, "Which checkpoint; -1 is the newest.", lower_bound=-1, flag_values=flags
+    )
     absl_flags.DEFINE_integer("top_k", 5, "Candidates per mask.", lower_bound=1, flag_values=flags)
 
 

@@ -126,7 +126,7 @@ def _main(arguments: list[str]) -> int:
         _, *positional = flags([verb, *rest])
     except absl_flags.Error as error:
         raise UserError(
-            f"{' '.join(str(error).split())} See `roberta-jax {verb} --help`."
+            f"{' '.join(str(error).split()).rstrip('.')} (see `roberta-jax {verb} --help`)."
         ) from error
     return module.run(flags, positional)
 

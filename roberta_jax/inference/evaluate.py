@@ -4,10 +4,12 @@ import dataclasses
 from pathlib import Path
 
 import jax
+from jax.sharding import Mesh
 
+from roberta_jax.config import MeshConfig
 from roberta_jax.data.records import open_dataset
 from roberta_jax.errors import UserError
-from roberta_jax.parallel.mesh import check_batch, make_mesh
+from roberta_jax.parallel.mesh import make_mesh, num_batch_shards
 from roberta_jax.train.evaluate import Evaluation, make_evaluator
 from roberta_jax.train.pretrain import make_masker
 from roberta_jax.train.restore import load_run
@@ -35,27 +37,41 @@ def evaluate_workdir(
       The step, and the means over all predictions.
     """
     workdir = Path(workdir)
-    mesh = make_mesh(read_config(workdir).mesh)
-    with jax.set_mesh(mesh):
-        config, params, chosen = load_run(workdir, mesh, step=step)
-        dataset = open_dataset(data or config.data.path, split)
-        if dataset.manifest.tokenizer.fingerprint != config.data.tokenizer_fingerprint:
-            raise UserError(
-                f"The dataset {dataset.folder} was prepared with the tokenizer "
-                f"{dataset.manifest.tokenizer.fingerprint}, and the model was trained with "
-                f"{config.data.tokenizer_fingerprint}. Prepare the text with {workdir}/tokenizer."
-            )
-        if dataset.sequence_length > config.encoder.max_positions:
-            raise UserError(
-                f"The rows of {dataset.folder} have {dataset.sequence_length} tokens; this model "
-                f"takes at most {config.encoder.max_positions}."
-            )
-        if not len(dataset):
-            raise UserError(f"The split {split!r} of {dataset.folder} has no rows.")
-        config = dataclasses.replace(
-            config,
-            train=dataclasses.replace(config.train, evaluation_rows=max_rows or len(dataset)),
+    config = read_config(workdir)
+    dataset = open_dataset(data or config.data.path, split)
+    if dataset.manifest.tokenizer.fingerprint != config.data.tokenizer_fingerprint:
+        raise UserError(
+            f"The dataset {dataset.folder} was prepared with the tokenizer "
+            f"{dataset.manifest.tokenizer.fingerprint}, and the model was trained with "
+            f"{config.data.tokenizer_fingerprint}. Prepare the text with {workdir}/tokenizer."
         )
-        check_batch(config.train, mesh)
+    if dataset.sequence_length > config.encoder.max_positions:
+        raise UserError(
+            f"The rows of {dataset.folder} have {dataset.sequence_length} tokens; this model "
+            f"takes at most {config.encoder.max_positions}."
+        )
+    if not len(dataset):
+        raise UserError(f"The split {split!r} of {dataset.folder} has no rows.")
+    mesh = _mesh_for(config.mesh)
+    # The rows are the run's or fewer, filled up to a multiple of the devices that are here: this
+    # may be another machine than the run's.
+    rows, shards = config.train.batch_size // config.train.num_microbatches, num_batch_shards(mesh)
+    train = dataclasses.replace(
+        config.train,
+        batch_size=-(-rows // shards) * shards,
+        num_microbatches=1,
+        evaluation_rows=max_rows or len(dataset),
+    )
+    with jax.set_mesh(mesh):
+        _, params, chosen = load_run(workdir, mesh, step=step)
         masker = make_masker(config, dataset.tokenizer())
-        return chosen, make_evaluator(config, masker, mesh)(params, dataset)
+        evaluator = make_evaluator(dataclasses.replace(config, train=train), masker, mesh)
+        return chosen, evaluator(params, dataset)
+
+
+def _mesh_for(config: MeshConfig) -> Mesh:
+    """The run's mesh, or all devices along its data axis where they are not the run's."""
+    try:
+        return make_mesh(config)
+    except UserError:
+        return make_mesh(MeshConfig())

@@ -68,11 +68,12 @@ class MaskFiller:
         padded = np.full((1, length), tokenizer.pad_id, np.int32)
         padded[0, : len(ids)] = ids
         with jax.set_mesh(self._mesh):
-            probabilities = np.asarray(
+            probabilities = np.array(
                 self._probabilities(self._params, padded, jnp.asarray([places], jnp.int32))
             )  # [M, V]
-        # Special tokens are no answer: they are never masked in training.
-        probabilities[:, list(tokenizer.special_ids)] = 0.0
+        # Special tokens are no answer, however many are asked for: training never masks them.
+        probabilities[:, list(tokenizer.special_ids)] = -1.0
+        top_k = min(top_k, tokenizer.vocab_size - len(tokenizer.special_ids))
         best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top_k]
         return [
             [Candidate(tokenizer.token_text(int(token)), float(row[token])) for token in tokens]

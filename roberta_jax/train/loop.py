@@ -101,9 +101,7 @@ def run_loop(
             progress.examples_seen += train.batch_size
             window_steps += 1
             step = progress.step
-            if (
-                not compiled
-            ):  # The first step's time is compilation; the rate is counted without it.
+            if not compiled:  # Its time is compilation; the rate is counted without it.
                 jax.block_until_ready(metrics)
                 compiled = True
                 console.say(f"compiled the step in {duration(time.monotonic() - started)}")
@@ -124,13 +122,7 @@ def run_loop(
                     console.progress(line, lasting=last)
                 entry["seconds"] = round(now - started, 3)
                 log.write("train", step=step, examples_seen=progress.examples_seen, **entry)
-                if not math.isfinite(entry["loss_nats"]):
-                    raise MachineError(
-                        f"The loss is {entry['loss_nats']} at step {step}: the run has diverged. "
-                        "Lower optimizer.peak_learning_rate, raise optimizer.warmup_steps or set "
-                        "optimizer.clip_global_norm=1.0, and restart from an earlier checkpoint "
-                        "with --resume=STEP."
-                    )
+                _check_finite(newest, progress)
                 progress.window = Window()
                 window_started, window_steps = time.monotonic(), 0
 
@@ -156,7 +148,7 @@ def run_loop(
 
             if step % config.checkpoint.save_every_steps == 0 or last or wish.requested:
                 pause = time.monotonic()
-                drain()
+                _check_finite(drain(), progress)
                 record = hooks.record(progress)
                 if evaluation is not None:
                     record["evaluation_loss_nats"] = evaluation.loss_nats
@@ -165,10 +157,26 @@ def run_loop(
                 window_started += time.monotonic() - pause
 
     if saved_step != progress.step:  # The signal came between two looks at it.
-        drain()
+        _check_finite(drain(), progress)
         store.save(progress.step, state, hooks.record(progress))
     store.wait()
     return progress.step >= num_steps
+
+
+def _check_finite(newest: StepMetrics | None, progress: Progress) -> None:
+    """Refuses to go on with, or to save, weights that are not numbers any more.
+
+    A gradient that is not finite makes weights that are not, one step before the loss shows it.
+    """
+    loss = progress.window.loss
+    norm = 0.0 if newest is None else float(newest.gradient_norm)
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise MachineError(
+            f"The loss or its gradient is not a finite number at step {progress.step}: the run has "
+            "diverged. Lower optimizer.peak_learning_rate, raise optimizer.warmup_steps or set "
+            "optimizer.clip_global_norm=1.0, and restart from an earlier checkpoint with "
+            "--resume=STEP."
+        )
 
 
 def _train_entry(config: PretrainConfig, window: Window, newest: StepMetrics) -> dict[str, Any]:

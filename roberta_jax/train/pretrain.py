@@ -28,8 +28,8 @@ from roberta_jax.train import workdir as workdir_lib
 from roberta_jax.train.console import RunConsole
 from roberta_jax.train.evaluate import make_evaluator
 from roberta_jax.train.loop import Hooks, Progress, Window, run_loop
-from roberta_jax.train.metrics import MetricsLog
-from roberta_jax.train.restore import load_params
+from roberta_jax.train.metrics import MetricsLog, read_lines
+from roberta_jax.train.restore import choose_step, load_run
 from roberta_jax.train.state import TrainState
 from roberta_jax.train.step import compile_step
 
@@ -86,7 +86,7 @@ def pretrain(
         if found is None:
             state, progress = init(), Progress(step=0, examples_seen=0, window=Window())
             if init_from:
-                params = load_params(Path(init_from), config.encoder, mesh)
+                _, params, _ = load_run(Path(init_from), mesh)
                 state = dataclasses.replace(state, params=params)
         else:
             state, progress = found
@@ -116,17 +116,19 @@ def pretrain(
             evaluate=None if validation is None else lambda params: evaluator(params, validation),
             record=lambda progress: checkpoint_record(config, dataset, progress),
         )
-        with MetricsLog(workdir, after_step=progress.step) as log:
-            log_unigram_entropy(log, dataset, progress)
+        with MetricsLog(workdir, after_step=-1 if found is None else progress.step) as log:
+            if found is None:
+                log_unigram_entropy(log, dataset)
             complete = run_loop(
                 config, state, progress, hooks, store=store, log=log, console=console
             )
         if complete:
             console.say(f"done: {progress.step:,} steps, checkpoints in {checkpoints}")
             return 0
-        console.say(
-            f"interrupted: step {progress.step:,} is saved; the same command goes on from there"
-        )
+        again = "the same command"
+        if init_from or resume not in ("auto", "must"):
+            again += " with --resume=auto and without --init_from"
+        console.say(f"interrupted: step {progress.step:,} is saved; {again} goes on from there")
         return INTERRUPTED
 
 
@@ -190,6 +192,8 @@ def check_resume(workdir: Path, config: PretrainConfig, *, resume: str, init_fro
         )
     with CheckpointStore(workdir / workdir_lib.CHECKPOINTS_FOLDER) as store:
         steps, damaged = store.steps(), store.set_aside()
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir={workdir} is a file; give a folder, or a name that is free.")
     if resume == "never" and (steps or damaged):
         raise UserError(
             f"--resume=never, and {workdir} already has checkpoints ({(steps or damaged)[-1]} is "
@@ -209,9 +213,30 @@ def check_resume(workdir: Path, config: PretrainConfig, *, resume: str, init_fro
             f"--init_from begins a new run, and {workdir} already has checkpoints. Choose another "
             "--workdir, or leave --init_from away to go on."
         )
-    if steps and (workdir / workdir_lib.CONFIG_FILE).exists():
-        stored = workdir_lib.read_config(workdir)
-        workdir_lib.check_same_model(workdir, stored.encoder, config.encoder)
+    if steps:
+        workdir_lib.check_same_model(workdir, workdir_lib.read_config(workdir), config)
+    elif not damaged:
+        check_nothing_is_lost(workdir)
+    if init_from:
+        stored = workdir_lib.read_config(Path(init_from))
+        workdir_lib.check_same_model(Path(init_from), stored, config)
+        with CheckpointStore(Path(init_from) / workdir_lib.CHECKPOINTS_FOLDER) as store:
+            choose_step(store, -1)
+
+
+def check_nothing_is_lost(workdir: Path) -> None:
+    """Refuses to begin again where a run got so far that it must have had a checkpoint."""
+    if not (workdir / workdir_lib.CONFIG_FILE).exists():
+        return
+    interval = workdir_lib.read_config(workdir).checkpoint.save_every_steps
+    last = max((line["step"] for line in read_lines(workdir / workdir_lib.METRICS_FILE)), default=0)
+    # A save waits for the one before it, so one checkpoint is complete beyond the second interval.
+    if last > 2 * interval:
+        raise UserError(
+            f"{workdir} has the record of {last:,} steps and no checkpoint, although one was due "
+            f"every {interval:,} steps. Bring its {workdir_lib.CHECKPOINTS_FOLDER}/ back, or begin "
+            "again in another --workdir."
+        )
 
 
 def restore(
@@ -316,8 +341,7 @@ def keep_tokenizer(dataset: RecordDataset, workdir: Path) -> None:
         partial.rename(target)
 
 
-def log_unigram_entropy(log: MetricsLog, dataset: RecordDataset, progress: Progress) -> None:
+def log_unigram_entropy(log: MetricsLog, dataset: RecordDataset) -> None:
     """Records the loss of the best guess that ignores the context; a model has to get below it."""
-    if not progress.step:
-        nats = dataset.manifest.splits["train"].unigram_entropy_nats
-        log.write("event", step=0, examples_seen=0, event="unigram_entropy", nats=nats)
+    nats = dataset.manifest.splits["train"].unigram_entropy_nats
+    log.write("event", step=0, examples_seen=0, event="unigram_entropy", nats=nats)

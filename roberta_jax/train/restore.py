@@ -6,13 +6,13 @@ import jax
 from jax.sharding import Mesh
 
 from roberta_jax.checkpoint.store import CheckpointStore
-from roberta_jax.config import EncoderConfig, PretrainConfig
+from roberta_jax.config import PretrainConfig
 from roberta_jax.encoder.model import Params
 from roberta_jax.errors import UserError
 from roberta_jax.optim.adamw import make_optimizer
 from roberta_jax.parallel.tables import abstract
 from roberta_jax.train.state import init_state
-from roberta_jax.train.workdir import CHECKPOINTS_FOLDER, check_same_model, read_config
+from roberta_jax.train.workdir import CHECKPOINTS_FOLDER, read_config
 
 
 def choose_step(store: CheckpointStore, step: int) -> int:
@@ -42,10 +42,3 @@ def load_run(workdir: Path, mesh: Mesh, *, step: int = -1) -> tuple[PretrainConf
         chosen = choose_step(store, step)
         state = store.restore(chosen, abstract(shapes, mesh)).state
     return config, state.params, chosen
-
-
-def load_params(workdir: Path, encoder: EncoderConfig, mesh: Mesh) -> Params:
-    """The newest weights of `workdir`, for an encoder of the same shape."""
-    config, params, _ = load_run(workdir, mesh)
-    check_same_model(workdir, config.encoder, encoder)
-    return params

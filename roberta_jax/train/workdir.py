@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from roberta_jax import config as config_lib
-from roberta_jax.config import EncoderConfig, PretrainConfig
+from roberta_jax.config import PretrainConfig
 from roberta_jax.errors import UserError
 
 CONFIG_FILE = "config.json"
@@ -15,17 +15,17 @@ CHECKPOINTS_FOLDER = "checkpoints"
 TOKENIZER_FOLDER = "tokenizer"
 TENSORBOARD_FOLDER = "tensorboard"
 
-# Encoder settings that decide which arrays there are and what they mean; the others may change on
-# resume.
-_ENCODER_IDENTITY = (
-    "vocab_size",
-    "vocab_padding_multiple",
-    "num_layers",
-    "hidden_size",
-    "num_heads",
-    "mlp_size",
-    "max_positions",
-    "layer_norm_epsilon",
+# Settings that decide which arrays there are and what they mean; the others may change on resume.
+_MODEL_IDENTITY = (
+    "data.tokenizer_fingerprint",
+    "encoder.vocab_size",
+    "encoder.vocab_padding_multiple",
+    "encoder.num_layers",
+    "encoder.hidden_size",
+    "encoder.num_heads",
+    "encoder.mlp_size",
+    "encoder.max_positions",
+    "encoder.layer_norm_epsilon",
 )
 
 
@@ -53,18 +53,18 @@ def read_config(workdir: Path) -> PretrainConfig:
     return config_lib.from_dict(PretrainConfig, values)
 
 
-def check_same_model(workdir: Path, stored: EncoderConfig, wanted: EncoderConfig) -> None:
-    """Raises UserError if the arrays of `stored` are not those that `wanted` needs."""
+def check_same_model(workdir: Path, stored: PretrainConfig, wanted: PretrainConfig) -> None:
+    """Raises UserError if the weights of `stored` mean nothing to `wanted`; both are resolved."""
+    before, after = config_lib.field_paths(stored), config_lib.field_paths(wanted)
     different = [
-        f"encoder.{name} is {getattr(stored, name)} there and {getattr(wanted, name)} in this "
-        "config"
-        for name in _ENCODER_IDENTITY
-        if getattr(stored, name) != getattr(wanted, name)
+        f"{name} is {before[name]} there and {after[name]} in this run"
+        for name in _MODEL_IDENTITY
+        if before[name] != after[name]
     ]
     if different:
         raise UserError(
-            f"{workdir} holds another model: {'; '.join(different)}. Use the config that it was "
-            "made with, or another --workdir."
+            f"{workdir} holds another model: {'; '.join(different)}. Use the config and the "
+            "data that it was made with, or another folder."
         )
 
 

@@ -1,0 +1,166 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from roberta_jax.encoder.attention import SelfAttention, fused_implementation, softmax
+from roberta_jax.encoder.dropout import keep_mask
+from tests.encoder import reference
+from tests.encoder.reference import CONFIG, generator, random_like, wide
+
+KEYS = np.array([11, 22, 33], np.uint32)
+
+
+def pure(module):
+    return nnx.to_pure_dict(nnx.state(module))
+
+
+def make(config=CONFIG):
+    """Weights at random, and the function of (weights, x, real, keys)."""
+    module = SelfAttention(config, rngs=nnx.Rngs(0))
+    graphdef, state = nnx.split(module)
+
+    @jax.jit
+    def run(params, x, real, keys=None):
+        nnx.replace_by_pure_dict(state, params)
+        return nnx.merge(graphdef, state)(x, real, keys)
+
+    return random_like(pure(module), 1), run
+
+
+def inputs(seed=2, length=7):
+    x = generator(seed).standard_normal((3, length, CONFIG.hidden_size)).astype(np.float32)
+    real = np.ones((3, length), bool)
+    real[1, 4:] = real[2, 1] = False
+    return x, real
+
+
+@pytest.mark.parametrize("num_heads", [1, 4])
+def test_without_dropout_it_is_what_numpy_computes(num_heads):
+    params, run = make(dataclasses.replace(CONFIG, num_heads=num_heads))
+    x, real = inputs()
+    expected = reference.attention(wide(x), real, wide(params), num_heads)
+    np.testing.assert_allclose(run(params, x, real), expected, rtol=0, atol=1e-5)
+
+
+def test_dropout_falls_on_the_probabilities():
+    params, run = make()
+    x, real = inputs()
+
+    def drop(weights):
+        rate = CONFIG.attention_dropout_rate
+        return weights * np.asarray(keep_mask(KEYS, weights.shape, rate)) / (1 - rate)
+
+    expected = reference.attention(wide(x), real, wide(params), CONFIG.num_heads, drop)
+    np.testing.assert_allclose(run(params, x, real, KEYS), expected, rtol=0, atol=1e-5)
+
+
+def test_with_a_dropout_rate_near_0_both_paths_have_one_value_and_one_gradient():
+    params, run = make(dataclasses.replace(CONFIG, attention_dropout_rate=1e-12))
+    x, real = inputs()
+    cotangent = generator(3).standard_normal(x.shape).astype(np.float32)
+    np.testing.assert_allclose(run(params, x, real, KEYS), run(params, x, real), rtol=0, atol=5e-6)
+
+    def gradients(keys):
+        def loss(params, x):
+            return jnp.vdot(run(params, x, real, keys), cotangent)
+
+        return jax.jit(jax.grad(loss, argnums=(0, 1)))(params, x)
+
+    fused, ours = gradients(None), gradients(KEYS)
+    size = max(np.abs(leaf).max() for leaf in jax.tree.leaves(fused))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * size), ours, fused
+    )
+
+
+def test_without_a_rate_the_keys_are_not_used():
+    params, run = make(dataclasses.replace(CONFIG, attention_dropout_rate=0.0))
+    x, real = inputs()
+    np.testing.assert_array_equal(run(params, x, real, KEYS), run(params, x, real))
+
+
+@pytest.mark.parametrize("keys", [None, KEYS], ids=["evaluation", "dropout"])
+def test_what_stands_in_padding_reaches_no_token(keys):
+    params, run = make()
+    x, real = inputs()
+    other = np.where(real[..., None], x, 1e3 * x + 7).astype(np.float32)
+    np.testing.assert_array_equal(
+        run(params, other, real, keys)[real], run(params, x, real, keys)[real]
+    )
+
+
+@pytest.mark.parametrize("keys", [None, KEYS], ids=["evaluation", "dropout"])
+def test_a_row_of_padding_only_is_finite_and_so_are_its_gradients(keys):
+    params, run = make()
+    x, real = inputs()
+    real[0] = False
+    assert np.all(np.isfinite(run(params, x, real, keys)))
+    gradients = jax.jit(jax.grad(lambda params, x: run(params, x, real, keys).sum(), (0, 1)))(
+        params, x
+    )
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradients))
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-12], ids=["fused", "with dropout"])
+def test_with_sixteen_bits_scores_and_softmax_are_float32(rate):
+    config = dataclasses.replace(
+        CONFIG, num_heads=1, compute_dtype="bfloat16", attention_dropout_rate=rate
+    )
+    params, run = make(config)
+    identity = {"kernel": np.eye(32, dtype=np.float32), "bias": np.zeros(32, np.float32)}
+    params = {name: identity for name in params}
+    # Exact in bfloat16; the scores are near 190 and differ by 0.09, where bfloat16 has steps of 1.
+    x = np.full((1, 7, 32), 5.75, np.float32)
+    x[0, :, 0] = 5.75 + np.arange(7) / 32
+    x[0, :, 1] = np.arange(7) - 3
+    real = np.ones((1, 7), bool)
+    assert len(np.unique(jnp.asarray(x).astype(jnp.bfloat16))) == len(np.unique(x))
+    expected = reference.attention(wide(x), real, wide(params), 1)
+    y = run(params, jnp.asarray(x, jnp.bfloat16), real, KEYS[:1])
+    assert y.dtype == jnp.bfloat16
+    # Weights and result are rounded to 8 bits each.
+    np.testing.assert_allclose(y.astype(np.float32), expected, rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("kind", [jnp.float32, jnp.bfloat16])
+def test_softmax_is_rounded_once_and_its_gradient_is_that_of_the_parts(kind):
+    scores = 5 * generator(4).standard_normal((3, 2, 9)).astype(np.float32)
+    weights = softmax(scores, kind)
+    assert weights.dtype == kind
+    np.testing.assert_allclose(
+        weights.astype(np.float32),
+        reference.softmax(wide(scores)),
+        rtol=2**-8 if kind == jnp.bfloat16 else 2e-6,
+    )
+    cotangent = generator(5).standard_normal(scores.shape).astype(np.float32)
+    ours, theirs = (
+        jax.grad(lambda s, f=f: jnp.vdot(f(s).astype(jnp.float32), cotangent))(scores)
+        for f in (lambda s: softmax(s, kind), jax.nn.softmax)
+    )
+    assert ours.dtype == jnp.float32
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=0.01 if kind == jnp.bfloat16 else 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("backend", "kind", "head_size", "expected"),
+    [
+        ("cpu", "bfloat16", 64, "xla"),
+        ("tpu", "bfloat16", 64, "xla"),
+        ("gpu", "bfloat16", 64, "cudnn"),
+        ("gpu", "bfloat16", 128, "cudnn"),
+        ("gpu", "float32", 64, "xla"),  # The kernel is for 16 bits,
+        ("gpu", "bfloat16", 20, "xla"),  # multiples of 8,
+        ("gpu", "bfloat16", 136, "xla"),  # of at most 128.
+    ],
+)
+def test_auto_takes_the_fused_kernel_where_there_is_one(
+    monkeypatch, backend, kind, head_size, expected
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert fused_implementation("auto", jnp.dtype(kind), head_size) == expected
+    for named in ("xla", "cudnn"):
+        assert fused_implementation(named, jnp.dtype(kind), head_size) == named
