@@ -1,8 +1,12 @@
 """Checkpoints of one workdir: saved in the background, verified when restored."""
 
 import dataclasses
+import gc
 import hashlib
 import json
+import logging
+import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -227,7 +231,9 @@ class CheckpointStore:
             raise  # A device without memory, say: the checkpoint is not to blame.
         # Damage surfaces as anything: orbax raises bare Exception, KeyError, JSONDecodeError.
         except Exception as error:
-            raise self._damaged(step, " ".join(str(error).split())[:200]) from error
+            reason = " ".join(str(error).split())[:200]
+        _collect_quietly()
+        raise self._damaged(step, reason)
 
     def _damaged(self, step: int, reason: str) -> UserError:
         return UserError(f"Checkpoint {self.folder / str(step)} is damaged: {reason}.")
@@ -241,6 +247,26 @@ class CheckpointStore:
     def _note_evaluation(self, step: int, record: dict[str, Any]) -> None:
         if "evaluation_loss_nats" in record:
             self._preservation.evaluation_loss_nats[step] = record["evaluation_loss_nats"]
+
+
+def _collect_quietly() -> None:
+    """Ends the tasks that a failed read of orbax leaves behind, which would complain later."""
+    complain = sys.unraisablehook
+
+    def complain_of_others(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            complain(unraisable)
+
+    sys.unraisablehook = lambda unraisable: None
+    asyncio_log = logging.getLogger("asyncio")
+    silent, asyncio_log.disabled = asyncio_log.disabled, True
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            gc.collect()
+    finally:
+        asyncio_log.disabled = silent
+        # Reads of other arrays may still be under way, and find orbax's event loop closed.
+        sys.unraisablehook = complain_of_others
 
 
 def _checksum(record: dict[str, Any]) -> str:

@@ -1,99 +1,28 @@
-"""The encoder in NumPy and float64, without flax and without jax, and a tiny model to compare.
+"""The encoder in NumPy and float64, without flax and jax: what the tests compare with.
 
 `drop(x, *sites)` stands for dropout at a site of the network: (0,) is the embedding's, (1 + depth,
 0 | 1 | 2) a layer's attention probabilities, attention output and MLP output.
 """
 
-import functools
 import math
 
-import jax
 import numpy as np
-
-from roberta_jax.config import EncoderConfig
-from roberta_jax.encoder.dropout import keep_mask, site_keys
-from roberta_jax.encoder.model import bind, init_params
 
 PAD = 1
 
-# 50 entries in a table of 56 rows; every size differs from the others where that can be.
-CONFIG = EncoderConfig(
-    vocab_size=50,
-    vocab_padding_multiple=8,
-    num_layers=2,
-    hidden_size=32,
-    num_heads=4,
-    mlp_size=48,
-    max_positions=16,
-    dropout_rate=0.1,
-    attention_dropout_rate=0.25,
-    compute_dtype="float32",
-)
-
 erf = np.vectorize(math.erf, otypes=[np.float64])
-
-
-def generator(seed):
-    return np.random.Generator(np.random.Philox(key=seed))
-
-
-def random_like(tree, seed, scale=0.2):
-    """Every leaf moved by normal(0, scale): biases and padding rows too, so that all counts."""
-    source = generator(seed)
-    return jax.tree.map(
-        lambda leaf: np.float32(np.asarray(leaf) + scale * source.standard_normal(leaf.shape)),
-        tree,
-    )
-
-
-@functools.cache
-def initial_params():
-    return jax.jit(lambda: init_params(CONFIG, jax.random.key(0)))()
-
-
-def random_params(seed=0):
-    """Weights of a `CONFIG` model as NumPy arrays that a test may change."""
-    return random_like(initial_params(), seed)
-
-
-def random_tokens(seed, num_rows=3, length=16, paddings=(0, 5, 1)):
-    """Rows of ordinary tokens of which the last ones, as many as `paddings` says, are padding."""
-    tokens = generator(seed).integers(4, CONFIG.vocab_size - 1, (num_rows, length), np.int32)
-    for row, padding in zip(tokens, paddings, strict=False):
-        row[length - padding :] = PAD
-    return tokens
-
-
-def wide(tree):
-    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
-
-
-def model_states(config):
-    return jax.jit(lambda params, tokens, keys=None: bind(config, params).states(tokens, keys))
-
-
-def model_logits(config):
-    return jax.jit(
-        lambda params, tokens, positions, keys=None: bind(config, params)(tokens, positions, keys)
-    )
 
 
 def unchanged(x, *sites):
     return x
 
 
-def dropped(keys, config):
-    """The `drop` that the model applies with these row keys."""
-
-    def drop(x, *sites):
-        on_attention = sites[1:] == (0,)
-        rate = config.attention_dropout_rate if on_attention else config.dropout_rate
-        at_site = keys
-        for site in sites:
-            at_site = site_keys(at_site, site)
-        return x * np.asarray(keep_mask(at_site, x.shape, rate)) / (1 - rate)
-
-    return drop
+def at(tree, depth):
+    """The leaves [L, …] of nested dicts at one layer."""
+    return {
+        name: at(branch, depth) if isinstance(branch, dict) else branch[depth]
+        for name, branch in tree.items()
+    }
 
 
 def gelu(x):
@@ -164,7 +93,7 @@ def states(params, tokens, num_heads, drop=unchanged):
         x = layer(
             x,
             tokens != PAD,
-            jax.tree.map(lambda leaf, depth=depth: leaf[depth], params["layers"]),
+            at(params["layers"], depth),
             num_heads,
             lambda y, site, depth=depth: drop(y, depth + 1, site),
         )

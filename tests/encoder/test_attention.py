@@ -9,26 +9,14 @@ from flax import nnx
 from roberta_jax.encoder.attention import SelfAttention, fused_implementation, softmax
 from roberta_jax.encoder.dropout import keep_mask
 from tests.encoder import reference
-from tests.encoder.reference import CONFIG, generator, random_like, wide
+from tests.encoder.tiny import CONFIG, functional, generator, wide
 
 KEYS = np.array([11, 22, 33], np.uint32)
 
 
-def pure(module):
-    return nnx.to_pure_dict(nnx.state(module))
-
-
 def make(config=CONFIG):
-    """Weights at random, and the function of (weights, x, real, keys)."""
-    module = SelfAttention(config, rngs=nnx.Rngs(0))
-    graphdef, state = nnx.split(module)
-
-    @jax.jit
-    def run(params, x, real, keys=None):
-        nnx.replace_by_pure_dict(state, params)
-        return nnx.merge(graphdef, state)(x, real, keys)
-
-    return random_like(pure(module), 1), run
+    params, run = functional(lambda: SelfAttention(config, rngs=nnx.Rngs(0)))
+    return params, jax.jit(lambda params, x, real, keys=None: run(params, x, real, keys))
 
 
 def inputs(seed=2, length=7):

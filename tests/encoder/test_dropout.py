@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from roberta_jax.encoder.dropout import dropout, keep_mask, mix, row_keys, site_keys
-from tests.encoder.reference import generator
+from tests.encoder.tiny import generator
 
 KEYS = np.array([1, 2, 3, 0xFFFFFFFF], np.uint32)
 WORD = 2**32

@@ -3,7 +3,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -11,22 +10,15 @@ from hypothesis.extra import numpy as arrays
 from roberta_jax.config import EncoderConfig
 from roberta_jax.encoder.embedding import Embedding, position_ids
 from tests.encoder import reference
-from tests.encoder.reference import CONFIG, dropped, random_like, random_tokens, wide
+from tests.encoder.reference import PAD
+from tests.encoder.tiny import CONFIG, dropped, functional, initial_weights, random_tokens, wide
 
 KEYS = np.array([11, 22, 33], np.uint32)
-PAD = 1
 
 
 def make(config=CONFIG):
-    module = Embedding(config, key=jax.random.key(0))
-    graphdef, state = nnx.split(module)
-
-    @jax.jit
-    def run(params, tokens, keys=None):
-        nnx.replace_by_pure_dict(state, params)
-        return nnx.merge(graphdef, state)(tokens, keys)
-
-    return random_like(nnx.to_pure_dict(state), 1), run
+    params, run = functional(lambda: Embedding(config, key=jax.random.key(0)))
+    return params, jax.jit(lambda params, tokens, keys=None: run(params, tokens, keys))
 
 
 def test_positions_start_at_2_and_count_what_is_not_padding():
@@ -88,10 +80,11 @@ def test_rows_of_padding_start_at_0_and_the_others_as_normal_002():
         num_heads=2,
         max_positions=512,
     )
-    module = Embedding(config, key=jax.random.key(3))
+    weights = initial_weights(lambda: Embedding(config, key=jax.random.key(3)))
+    tables = weights["token"]["embedding"], weights["position"]["embedding"]
     for table, rows, used in (
-        (module.token.embedding[...], 1024, [0, *range(2, 1000)]),
-        (module.position.embedding[...], 514, [0, *range(2, 514)]),
+        (tables[0], 1024, [0, *range(2, 1000)]),
+        (tables[1], 514, [0, *range(2, 514)]),
     ):
         table = np.asarray(table)
         assert (table.shape, table.dtype) == ((rows, 128), np.float32)
@@ -100,7 +93,7 @@ def test_rows_of_padding_start_at_0_and_the_others_as_normal_002():
         assert np.all(np.any(drawn != 0, axis=1))
         assert abs(drawn.std() / 0.02 - 1) < 5 / np.sqrt(2 * drawn.size)
         assert abs((np.abs(drawn) > 0.04).mean() - 0.0455) < 5 * np.sqrt(0.0434 / drawn.size)
-    token, position = (np.asarray(t.embedding[...][2:500]) for t in (module.token, module.position))
+    token, position = (np.asarray(table[2:500]) for table in tables)
     assert abs(np.corrcoef(token.ravel(), position.ravel())[0, 1]) < 5 / np.sqrt(token.size)
 
 

@@ -8,19 +8,12 @@ from flax import nnx
 
 from roberta_jax.encoder.heads import MaskedLanguageModelHead
 from tests.encoder import reference
-from tests.encoder.reference import CONFIG, generator, random_like, wide
+from tests.encoder.tiny import CONFIG, functional, generator, initial_weights, wide
 
 
 def make(config=CONFIG):
-    module = MaskedLanguageModelHead(config, rngs=nnx.Rngs(0))
-    graphdef, state = nnx.split(module)
-
-    @jax.jit
-    def run(params, states, table):
-        nnx.replace_by_pure_dict(state, params)
-        return nnx.merge(graphdef, state)(states, table)
-
-    return random_like(nnx.to_pure_dict(state), 1), run
+    params, run = functional(lambda: MaskedLanguageModelHead(config, rngs=nnx.Rngs(0)))
+    return params, jax.jit(run)
 
 
 def inputs():
@@ -53,7 +46,7 @@ def test_entries_beyond_the_vocabulary_have_no_probability_and_no_gradient(kind)
     def loss(params, states, table):
         return -jax.nn.log_softmax(run(params, states, table))[..., 7].sum()
 
-    gradients = jax.grad(loss, argnums=(0, 1, 2))(params, states, table)
+    gradients = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(params, states, table)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradients))
     of_params, _, of_table = gradients
     assert not np.any(of_table[50:]) and not np.any(of_params["bias"][50:])
@@ -69,8 +62,7 @@ def test_an_exact_multiple_needs_no_padding():
 
 
 def test_the_projection_is_given_and_the_bias_starts_at_0():
-    module = MaskedLanguageModelHead(CONFIG, rngs=nnx.Rngs(0))
-    weights = nnx.to_pure_dict(nnx.state(module))
+    weights = initial_weights(lambda: MaskedLanguageModelHead(CONFIG, rngs=nnx.Rngs(0)))
     assert set(weights) == {"dense", "norm", "bias"}
     assert weights["bias"].dtype == jnp.float32
     assert not np.any(weights["bias"]) and not np.any(weights["dense"]["bias"])

@@ -11,21 +11,14 @@ from hypothesis import strategies as st
 
 from roberta_jax.encoder.layer import Layer, gelu
 from tests.encoder import reference
-from tests.encoder.reference import CONFIG, dropped, generator, random_like, wide
+from tests.encoder.tiny import CONFIG, dropped, functional, generator, initial_weights, wide
 
 KEYS = np.array([11, 22, 33], np.uint32)
 
 
 def make(config=CONFIG):
-    module = Layer(config, rngs=nnx.Rngs(0))
-    graphdef, state = nnx.split(module)
-
-    @jax.jit
-    def run(params, x, real, keys=None):
-        nnx.replace_by_pure_dict(state, params)
-        return nnx.merge(graphdef, state)(x, real, keys)
-
-    return nnx.to_pure_dict(state), run
+    params, run = functional(lambda: Layer(config, rngs=nnx.Rngs(0)))
+    return params, jax.jit(lambda params, x, real, keys=None: run(params, x, real, keys))
 
 
 def inputs():
@@ -60,7 +53,6 @@ def test_gelu_of_sixteen_bits_is_computed_in_float32():
 
 def test_layer_norm_comes_after_each_sublayer():
     params, run = make()
-    params = random_like(params, 3)
     x, real = inputs()
     expected = reference.layer(wide(x), real, wide(params), CONFIG.num_heads)
     np.testing.assert_allclose(run(params, x, real), expected, rtol=0, atol=1e-5)
@@ -68,7 +60,6 @@ def test_layer_norm_comes_after_each_sublayer():
 
 def test_dropout_falls_on_probabilities_and_on_both_sublayers_with_keys_of_their_own():
     params, run = make()
-    params = random_like(params, 3)
     x, real = inputs()
     drop = dropped(KEYS, CONFIG)
 
@@ -86,7 +77,6 @@ def test_dropout_falls_on_probabilities_and_on_both_sublayers_with_keys_of_their
 @pytest.mark.parametrize("rate", ["dropout_rate", "attention_dropout_rate"])
 def test_each_rate_can_be_0_alone(rate):
     params, run = make(dataclasses.replace(CONFIG, **{rate: 0.0}))
-    params = random_like(params, 3)
     x, real = inputs()
     assert not np.allclose(run(params, x, real, KEYS), run(params, x, real), atol=1e-2)
     _, without = make(dataclasses.replace(CONFIG, dropout_rate=0.0, attention_dropout_rate=0.0))
@@ -97,7 +87,7 @@ def test_each_rate_can_be_0_alone(rate):
 
 def test_a_layer_starts_with_normal_002_kernels_and_zero_biases():
     config = dataclasses.replace(CONFIG, hidden_size=128, mlp_size=192)
-    params, _ = make(config)
+    params = initial_weights(lambda: Layer(config, rngs=nnx.Rngs(0)))
     shapes = {"up": (128, 192), "down": (192, 128)}
     linears = {**params["attention"], **params["mlp"]}
     assert set(linears) == {"query", "key", "value", "out", "up", "down"}

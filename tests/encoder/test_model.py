@@ -13,9 +13,9 @@ from roberta_jax.encoder.model import abstract_params, bind, count_params, init_
 from roberta_jax.objective.loss import masked_lm_sums
 from roberta_jax.parallel.tables import path_name
 from tests.encoder import reference
-from tests.encoder.reference import (
+from tests.encoder.reference import PAD
+from tests.encoder.tiny import (
     CONFIG,
-    PAD,
     dropped,
     generator,
     initial_params,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from roberta_jax.config import EncoderConfig
 from roberta_jax.encoder.norm import LayerNorm, normalize
-from tests.encoder.reference import generator
+from tests.encoder.tiny import generator
 
 X = (3, 5, 16)
 

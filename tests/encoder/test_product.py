@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from roberta_jax.encoder.product import Linear, add_bias, normal_init, product, sum_of_rows
-from tests.encoder.reference import generator
+from tests.encoder.tiny import generator
 
 # Narrow to wide, wide to narrow (another branch of the gradient), square; one to three row axes.
 SHAPES = [((7,), 8, 24), ((2, 5), 24, 8), ((2, 3, 4), 16, 16)]

@@ -9,7 +9,8 @@ from flax import nnx
 from roberta_jax.encoder.dropout import site_keys
 from roberta_jax.encoder.layer import Layer
 from roberta_jax.encoder.stack import init_layers, run_layers
-from tests.encoder.reference import CONFIG, generator, random_like
+from tests.encoder import reference
+from tests.encoder.tiny import CONFIG, functional, generator, initial_weights
 
 KEYS = np.array([11, 22, 33], np.uint32)
 POLICIES = ["none", "dots", "full"]
@@ -18,15 +19,15 @@ DEEP = dataclasses.replace(CONFIG, num_layers=3)
 
 def make(config=DEEP):
     """Weights at random, and the stack as a function of (weights, x, real, keys, policy)."""
-    graphdef, state = nnx.split(jax.eval_shape(lambda: init_layers(config, jax.random.key(0))))
-
-    def run(params, x, real, keys=None, policy="none"):
-        nnx.replace_by_pure_dict(state, params)
-        layers = nnx.merge(graphdef, state)
-        return run_layers(layers, x, real, keys, rematerialization=policy)
-
-    weights = jax.tree.map(lambda leaf: np.zeros(leaf.shape), nnx.to_pure_dict(state))
-    return random_like(weights, 3), run
+    params, run = functional(
+        lambda: init_layers(config, jax.random.key(0)),
+        lambda layers, x, real, keys, policy: run_layers(
+            layers, x, real, keys, rematerialization=policy
+        ),
+    )
+    return params, lambda params, x, real, keys=None, policy="none": run(
+        params, x, real, keys, policy
+    )
 
 
 def inputs():
@@ -40,13 +41,12 @@ def inputs():
 def test_the_scan_is_a_loop_over_the_layers(keys):
     params, run = make()
     x, real = inputs()
-    graphdef, state = nnx.split(Layer(DEEP, rngs=nnx.Rngs(0)))
+    _, layer = functional(lambda: Layer(DEEP, rngs=nnx.Rngs(0)))
 
     @jax.jit
     def loop(params, x):
         for depth in range(DEEP.num_layers):
-            nnx.replace_by_pure_dict(state, jax.tree.map(lambda leaf: leaf[depth], params))  # noqa: B023
-            x = nnx.merge(graphdef, state)(x, real, site_keys(keys, depth + 1))
+            x = layer(reference.at(params, depth), x, real, site_keys(keys, depth + 1))
         return x
 
     scanned = jax.jit(run)(params, x, real, keys)
@@ -97,7 +97,7 @@ def test_the_program_does_not_grow_with_the_depth():
 
 
 def test_every_layer_has_weights_of_its_own_in_one_stacked_array():
-    layers = nnx.to_pure_dict(nnx.state(init_layers(DEEP, jax.random.key(4))))
+    layers = initial_weights(lambda: init_layers(DEEP, jax.random.key(4)))
     kernel = np.asarray(layers["mlp"]["up"]["kernel"])
     assert kernel.shape == (3, 32, 48)
     assert np.abs(np.corrcoef(kernel.reshape(3, -1)) - np.eye(3)).max() < 0.15

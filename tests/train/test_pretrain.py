@@ -1,269 +1,496 @@
-"""Whole runs: the central promise is that stop + resume equals no stop, bit for bit."""
+"""Whole runs: stop and resume is no stop, and what cannot be meant is refused."""
 
+import contextlib
+import itertools
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 
-import jax
 import numpy as np
 import pytest
 
-from roberta_jax.checkpoint.store import CheckpointStore
 from roberta_jax.data.loader import Loader
 from roberta_jax.data.records import open_dataset
 from roberta_jax.errors import MachineError, UserError
-from roberta_jax.parallel.mesh import make_mesh
-from roberta_jax.parallel.tables import abstract
-from roberta_jax.train import loop
-from roberta_jax.train import pretrain as module
-from roberta_jax.train.pretrain import pretrain, resolve
-from roberta_jax.train.step import compile_step
-from tests.train.runs import lines_of, make_dataset, tiny_config
+from roberta_jax.train import pretrain as pretrain_module
+from roberta_jax.train.pretrain import INTERRUPTED, pretrain
+from roberta_jax.train.workdir import read_config
+from tests.train import runs
+
+LAST = 20
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return make_dataset(tmp_path_factory.mktemp("data"))
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
 
 
-@pytest.fixture(scope="module")
-def whole_run(dataset, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("whole") / "run"
-    assert pretrain(tiny_config(dataset), workdir) == 0
-    return workdir
+def assert_same_run(workdir, reference, config, step=LAST):
+    """The state bit for bit, the position in the data, and every line of the metrics."""
+    state, record = runs.restored(workdir, step, config)
+    wanted, wanted_record = runs.restored(reference, step, config)
+    runs.assert_same_state(state, wanted)
+    for name in ("examples_seen", "window", "fingerprint", "data_fingerprint"):
+        assert record[name] == wanted_record[name]
+    assert runs.lines_of(workdir) == runs.lines_of(reference)
 
 
-def restored(workdir, config, step):
-    """The checkpoint of a step on the whole mesh, as NumPy."""
-    config = resolve(config, open_dataset(config.data.path, "train"))
-    mesh = make_mesh(config.mesh)
-    with jax.set_mesh(mesh), CheckpointStore(workdir / "checkpoints") as store:
-        masker = module.make_masker(config, open_dataset(config.data.path, "train").tokenizer())
-        target = abstract(compile_step(config, masker, mesh)[2], mesh)
-        found = store.restore(step, target)
-    return jax.tree.map(np.asarray, found.state), found.record
-
-
-def assert_same_bits(left, right):
-    assert jax.tree.structure(left) == jax.tree.structure(right)
-    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
-        assert a.dtype == b.dtype
-        assert a.tobytes() == b.tobytes()
-
-
-def interrupt_at(monkeypatch, step):
-    """Sends this process a real SIGINT while a step is under way."""
-    original = module.run_loop
-
-    def run_loop(config, state, progress, hooks, **others):
-        def stepping(state, batch):
-            if progress.step + 1 == step:
-                os.kill(os.getpid(), signal.SIGINT)
-            return hooks.step(state, batch)
-
-        changed = loop.Hooks(stepping, hooks.batches, hooks.evaluate, hooks.record)
-        return original(config, state, progress, changed, **others)
-
-    monkeypatch.setattr(module, "run_loop", run_loop)
-
-
-@pytest.mark.parametrize("stop", [7, 15])
-def test_stop_and_resume_equals_no_stop_bit_for_bit(
-    dataset, whole_run, tmp_path, monkeypatch, capsys, stop
-):
-    config = tiny_config(dataset)
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, stop)
-        assert pretrain(config, tmp_path / "run") == 130
-    assert f"step {stop} is saved" in capsys.readouterr().out
-    assert pretrain(tiny_config(dataset), tmp_path / "run", resume="must") == 0
-    assert f"going on from step {stop}" in capsys.readouterr().out
-
-    state, record = restored(tmp_path / "run", config, 20)
-    expected, expected_record = restored(whole_run, config, 20)
-    assert_same_bits(state, expected)  # Step, parameters, both moments, counts.
-    assert record["examples_seen"] == expected_record["examples_seen"] == 20 * 16
-    assert lines_of(tmp_path / "run") == lines_of(whole_run)
-    rows = open_dataset(dataset, "train")
-    loaders = [Loader(rows, batch_size=16, seed=config.seed) for _ in range(2)]
-    batches = [
-        next(loader.batches(seen))
-        for loader, seen in zip(
-            loaders, (record["examples_seen"], expected_record["examples_seen"]), strict=True
-        )
-    ]
-    np.testing.assert_array_equal(batches[0].tokens, batches[1].tokens)
-
-
-def test_a_killed_run_goes_on_from_its_last_checkpoint(dataset, whole_run, tmp_path, monkeypatch):
-    config = tiny_config(dataset)
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 10)
-        pretrain(config, tmp_path / "run")
-    # What a kill -9 after step 12 leaves: lines that no checkpoint covers, the last one cut off,
-    # and a checkpoint without its commit marker.
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    with metrics.open("a") as file:
-        file.write(json.dumps({"step": 12, "kind": "train", "examples_seen": 192}) + "\n")
-        file.write('{"step": 15, "ki')
-    (tmp_path / "run" / "checkpoints" / "12").mkdir()
-    assert pretrain(tiny_config(dataset), tmp_path / "run") == 0
-    assert lines_of(tmp_path / "run") == lines_of(whole_run)
-    assert_same_bits(restored(tmp_path / "run", config, 20)[0], restored(whole_run, config, 20)[0])
-
-
-def test_a_complete_run_has_nothing_to_do(dataset, whole_run, capsys):
-    before = lines_of(whole_run)
-    assert pretrain(tiny_config(dataset), whole_run) == 0
-    assert "nothing to do" in capsys.readouterr().out
-    assert lines_of(whole_run) == before
-
-
-def test_lines_of_the_record_are_complete(whole_run):
-    lines = lines_of(whole_run)
-    steps = [line["step"] for line in lines if line["kind"] == "train"]
-    assert steps == [3, 6, 9, 12, 15, 18, 20]
-    assert [line["step"] for line in lines if line["kind"] == "eval"] == [5, 10, 15, 20]
-    assert lines[0]["event"] == "unigram_entropy"
-    assert lines[0]["nats"] > 2
-    last = lines[-1]
-    assert {"loss_nats", "perplexity", "masked_accuracy", "examples_seen"} <= set(last)
-    np.testing.assert_allclose(last["perplexity"], np.exp(last["loss_nats"]))
-    assert list((whole_run / "tensorboard").iterdir())
-
-
-def test_a_restart_from_an_earlier_step_sets_later_ones_aside(
-    dataset, whole_run, tmp_path, monkeypatch, capsys
-):
-    config = tiny_config(dataset)
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 12)
-        pretrain(config, tmp_path / "run")
-    with pytest.raises(UserError, match=r"no such checkpoint. It has: \[5, 10, 12\]"):
-        pretrain(config, tmp_path / "run", resume="7")
-    assert pretrain(tiny_config(dataset), tmp_path / "run", resume="5") == 0
-    assert "12.superseded" in capsys.readouterr().out
-    assert (tmp_path / "run" / "checkpoints" / "10.superseded").is_dir()
-    assert lines_of(tmp_path / "run") == lines_of(whole_run)
-
-
-def damage(step_folder):
-    """Flips a few bits of every file that holds array data."""
-    for path in (step_folder / "state").glob("**/d/*"):
-        data = bytearray(path.read_bytes())
-        for place in range(len(data) // 5, len(data), 4_999):
-            data[place] ^= 0x10
-        path.write_bytes(data)
-
-
-def test_a_damaged_checkpoint_is_set_aside_and_never_taken_for_a_fresh_start(
-    dataset, whole_run, tmp_path, monkeypatch, capsys
-):
-    config = tiny_config(dataset)
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 12)
-        pretrain(config, tmp_path / "run")
-    checkpoints = tmp_path / "run" / "checkpoints"
-    damage(checkpoints / "12")
-    assert pretrain(tiny_config(dataset), tmp_path / "run") == 0
-    said = capsys.readouterr().out
-    assert "12.damaged" in said
-    assert "going on from step 10" in said
-    assert lines_of(tmp_path / "run") == lines_of(whole_run)
-
-    for step in (5, 10, 15, 20):
-        damage(checkpoints / str(step))
-    with pytest.raises(UserError, match="not a fresh start"):
-        pretrain(tiny_config(dataset), tmp_path / "run")
-
-
-def test_the_same_run_on_one_device_and_with_microbatches_has_the_same_losses(
-    dataset, whole_run, tmp_path, monkeypatch
-):
-    config = tiny_config(dataset, train__num_microbatches=2)
-    pretrain(config, tmp_path / "parts")
-    one = jax.make_mesh(
-        (1, 1, 1),
-        ("data", "fsdp", "tensor"),
-        devices=jax.devices()[:1],
-        axis_types=(jax.sharding.AxisType.Auto,) * 3,
-    )
-    monkeypatch.setattr(module, "make_mesh", lambda config: one)
-    pretrain(tiny_config(dataset), tmp_path / "single")
-    for workdir in (tmp_path / "parts", tmp_path / "single"):
-        for line, expected in zip(lines_of(workdir), lines_of(whole_run), strict=True):
-            assert line["step"] == expected["step"]
-            if "loss_nats" in line:
-                np.testing.assert_allclose(line["loss_nats"], expected["loss_nats"], rtol=1e-4)
-                assert line["masked_accuracy"] == pytest.approx(
-                    expected["masked_accuracy"], abs=0.02
-                )
-
-
-def test_weights_of_another_run_begin_a_new_one(dataset, whole_run, tmp_path, capsys):
-    config = tiny_config(dataset, train__num_steps=1, optimizer__warmup_steps=0)
-    config.optimizer.peak_learning_rate = 1e-12
-    assert pretrain(config, tmp_path / "new", init_from=str(whole_run)) == 0
-    assert "starting from the weights" in capsys.readouterr().out
-    new, _ = restored(tmp_path / "new", config, 1)
-    old, _ = restored(whole_run, tiny_config(dataset), 20)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), new.params, old.params)
-    assert int(new.step) == 1
-    with pytest.raises(UserError, match="already has checkpoints"):
-        pretrain(config, whole_run, init_from=str(tmp_path / "new"))
-    wider = tiny_config(dataset, encoder__hidden_size=32)
-    with pytest.raises(UserError, match="another model: encoder.hidden_size is 16 there and 32"):
-        pretrain(wider, tmp_path / "third", init_from=str(whole_run))
-
-
-def test_changed_settings_are_said_on_resume(dataset, whole_run, tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 5)
-        pretrain(tiny_config(dataset), tmp_path / "run")
-    config = tiny_config(dataset, optimizer__peak_learning_rate=2e-3, train__num_steps=6)
-    assert pretrain(config, tmp_path / "run") == 0
-    said = capsys.readouterr().out
-    assert "config.optimizer.peak_learning_rate was 0.001, is 0.002" in said
-    assert "config.seed" not in said
+def next_batches(dataset, record, seed):
+    loader = Loader(open_dataset(dataset, "train"), batch_size=16, seed=seed)
+    with contextlib.closing(loader.batches(record["examples_seen"])) as batches:
+        return [np.asarray(batch.index) for batch in itertools.islice(batches, 3)]
 
 
 @pytest.mark.parametrize(
-    ("changes", "options", "message"),
+    "stops", [[7], [5], [6, 10, 17]], ids=["between lines", "at a checkpoint", "often"]
+)
+def test_stop_and_resume_is_no_stop(dataset, complete, tmp_path, monkeypatch, capsys, stops):
+    config, workdir = runs.tiny_config(dataset), tmp_path / "run"
+    for stop in stops:
+        undo = runs.at_step(monkeypatch, stop, interrupt)
+        assert pretrain(config, workdir) == INTERRUPTED
+        assert runs.steps_of(workdir)[-1] == stop
+        assert f"step {stop} is saved; the same command goes on" in capsys.readouterr().out
+        undo()
+    _, record = runs.restored(workdir, stops[-1], config)
+    assert record["examples_seen"] == 16 * stops[-1]
+    assert pretrain(config, workdir) == 0
+    said = capsys.readouterr().out
+    assert f"going on from step {stops[-1]} ({16 * stops[-1]} rows seen)" in said
+    assert "changed since" not in said
+    assert_same_run(workdir, complete, config)
+
+
+def test_the_batches_after_a_resume_are_the_ones_that_were_next(
+    dataset, complete, tmp_path, monkeypatch
+):
+    config, seen = runs.tiny_config(dataset), []
+    original = pretrain_module.placed_ahead
+
+    def watched(batches, mesh, *, ahead):
+        for batch in original(batches, mesh, ahead=ahead):
+            seen.append(np.asarray(batch["index"]))
+            yield batch
+
+    monkeypatch.setattr(pretrain_module, "placed_ahead", watched)
+    undo = runs.at_step(monkeypatch, 7, interrupt)
+    assert pretrain(config, tmp_path / "run") == INTERRUPTED
+    undo()
+    _, record = runs.restored(tmp_path / "run", 7, config)
+    wanted = next_batches(dataset, record, config.seed)
+    del seen[:]
+    assert pretrain(config, tmp_path / "run") == 0
+    np.testing.assert_array_equal(seen[:3], wanted)
+    _, record = runs.restored(complete, 5, config)
+    before = next_batches(dataset, record, config.seed)
+    np.testing.assert_array_equal(seen[0], before[2])  # Steps 6 and 7 took the first two.
+
+
+def kill_after_step_ten(complete, target):
+    """What a kill -9 between steps 16 and 18 leaves: a checkpoint begun, lines beyond the last."""
+    workdir = runs.workdir_copy(complete, target)
+    shutil.rmtree(workdir / "checkpoints" / "20")
+    (workdir / "checkpoints" / "15" / "commit_success.txt").unlink()
+    (workdir / "checkpoints" / "15" / "record" / "metadata").unlink()
+    lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line)["step"] <= 15]
+    assert json.loads(kept[-1])["step"] == 15
+    (workdir / "metrics.jsonl").write_text("".join(kept) + lines[-2][:40])
+    (workdir / ".metrics.jsonl.partial").write_text(lines[0][:10])
+    return workdir
+
+
+def test_a_killed_run_goes_on_from_the_last_whole_checkpoint(dataset, complete, tmp_path, capsys):
+    config = runs.tiny_config(dataset)
+    workdir = kill_after_step_ten(complete, tmp_path / "run")
+    assert pretrain(config, workdir) == 0
+    assert "going on from step 10" in capsys.readouterr().out
+    assert runs.steps_of(workdir) == [5, 10, 15, 20]
+    assert_same_run(workdir, complete, config)
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(dataset, complete, tmp_path, capsys):
+    config = runs.tiny_config(dataset)
+    workdir = runs.workdir_copy(complete, tmp_path / "run")
+    shutil.rmtree(workdir / "checkpoints")
+    (workdir / "checkpoints" / "5").mkdir(parents=True)
+    lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (workdir / "metrics.jsonl").write_text("".join(lines[:3]))
+    assert pretrain(config, workdir) == 0
+    assert "going on" not in capsys.readouterr().out
+    assert_same_run(workdir, complete, config)
+
+
+def start_command(arguments, programs):
+    """`roberta-jax` in a process of its own, on the devices of the tests."""
+    environment = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(programs),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "roberta_jax.cli.main", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_to_the_process_does_not_change_the_run(dataset, programs, tmp_path, number):
+    config = runs.tiny_config(
+        dataset,
+        train__num_steps=800,
+        train__evaluate_every_steps=0,
+        train__log_every_steps=7,
+        checkpoint__save_every_steps=100,
+    )
+    file = runs.write_config_file(tmp_path / "recipe.py", config)
+    command = ["pretrain", f"--config={file}", f"--workdir={tmp_path / 'stopped'}"]
+    process = start_command(command, programs)
+    for line in process.stdout:  # At a whole line of the log the run is in its loop.
+        if line.startswith("step "):
+            break
+    process.send_signal(number)
+    said, complaints = process.communicate(timeout=120)
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == INTERRUPTED, complaints
+        assert "is saved; the same command goes on from there" in said
+        assert 0 < runs.steps_of(tmp_path / "stopped")[-1] < 800
+    assert complaints == ""
+    assert start_command(command, programs).wait(timeout=120) == 0
+    assert pretrain(config, tmp_path / "straight") == 0
+    assert_same_run(tmp_path / "stopped", tmp_path / "straight", config, step=800)
+
+
+def test_the_same_command_after_the_end_has_nothing_to_do(dataset, complete, tmp_path, capsys):
+    workdir = runs.workdir_copy(complete, tmp_path / "run")
+    assert pretrain(runs.tiny_config(dataset), workdir) == 0
+    assert "nothing to do: the checkpoint has 20 of 20 steps" in capsys.readouterr().out
+    assert_same_run(workdir, complete, runs.tiny_config(dataset))
+
+
+def test_a_workdir_is_complete_in_itself(dataset, complete):
+    assert {path.name for path in complete.iterdir()} == {
+        *("config.json", "metrics.jsonl", "checkpoints", "tensorboard", "tokenizer")
+    }
+    stored = read_config(complete)
+    manifest = open_dataset(dataset, "train").manifest
+    assert stored.encoder.vocab_size == manifest.tokenizer.vocab_size
+    assert stored.data.tokenizer_fingerprint == manifest.tokenizer.fingerprint
+    _, record = runs.restored(complete, LAST, stored)
+    assert record["data_fingerprint"] == manifest.fingerprint
+
+
+def test_the_record_has_the_lines_that_the_intervals_say(complete):
+    lines = runs.lines_of(complete)
+    steps = {
+        kind: [line["step"] for line in lines if line["kind"] == kind]
+        for kind in ("event", "train", "eval")
+    }
+    assert steps == {"event": [0], "train": [3, 6, 9, 12, 15, 18, 20], "eval": [5, 10, 15, 20]}
+    assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
+    assert all(line["examples_seen"] == 16 * line["step"] for line in lines)
+    assert lines[0]["event"] == "unigram_entropy" and 3 < lines[0]["nats"] < 5
+
+
+# ---- --resume ----------------------------------------------------------------------------------
+
+
+def refusal(config, workdir, kind=UserError, **options):
+    """What a run says that is refused; it changes nothing."""
+    before = sorted(workdir.rglob("*")) if workdir.exists() else None
+    with pytest.raises(kind) as caught:
+        pretrain(config, workdir, **options)
+    assert type(caught.value) is kind
+    text = str(caught.value)
+    assert "\n" not in text and text.endswith((".", "=DATASET."))
+    assert (sorted(workdir.rglob("*")) if workdir.exists() else None) == before
+    return text
+
+
+@pytest.fixture
+def no_compilation(monkeypatch):
+    """Bad input is refused before the expensive part."""
+
+    def fail(*arguments):
+        raise AssertionError("it was about to compile")
+
+    monkeypatch.setattr(pretrain_module, "compile_step", fail)
+
+
+@pytest.mark.parametrize(
+    ("resume", "message"),
     [
-        ({"data__path": ""}, {}, "config.data.path is empty"),
-        ({"data__path": "nowhere"}, {}, "no prepared dataset"),
-        ({"data__sequence_length": 16}, {}, "rows of 32 tokens, and config.data.sequence_length"),
-        ({"data__tokenizer_fingerprint": "0123"}, {}, "asks for 0123"),
-        ({"encoder__vocab_size": 301}, {}, "tokenizer of 300 entries"),
-        ({"train__batch_size": 12}, {}, "cannot be split over 8 devices"),
-        ({"mesh__data": 3}, {}, "does not fill the 8 visible devices"),
-        ({"optimizer__warmup_steps": 20}, {}, "less than train.num_steps=20"),
-        ({}, {"resume": "perhaps"}, "--resume=perhaps is not understood"),
-        ({}, {"resume": "must"}, "no checkpoint"),
-        ({}, {"resume": "4"}, "no such checkpoint"),
-        ({}, {"init_from": "nowhere"}, "is not a workdir"),
+        ("never", "already has checkpoints (20 is the newest)"),
+        ("7", "has no such checkpoint. It has: [5, 10, 15, 20]"),
+        ("sometimes", "--resume=sometimes is not understood"),
+        ("-1", "is not understood"),
     ],
 )
-def test_what_cannot_be_used_is_refused_before_anything_is_written(
-    dataset, tmp_path, changes, options, message
+def test_a_resume_that_cannot_be_meant_is_refused(
+    dataset, complete, no_compilation, resume, message
 ):
-    config = tiny_config(dataset, **changes)
-    with pytest.raises(UserError, match=message) as raised:
-        pretrain(config, tmp_path / "run", **options)
-    assert raised.value.exit_code == 2
-    assert "\n" not in str(raised.value)
-    assert not (tmp_path / "run").exists()
+    assert message in refusal(runs.tiny_config(dataset), complete, resume=resume)
 
 
-def test_a_workdir_with_checkpoints_is_not_begun_again(dataset, whole_run):
-    with pytest.raises(UserError, match="already has checkpoints"):
-        pretrain(tiny_config(dataset), whole_run, resume="never")
-    with pytest.raises(UserError, match="another model: encoder.num_layers is 2 there and 3"):
-        pretrain(tiny_config(dataset, encoder__num_layers=3), whole_run)
+@pytest.mark.parametrize(
+    ("resume", "message"),
+    [("must", "has no checkpoint"), ("5", "It has: none")],
+)
+def test_there_must_be_something_to_resume(dataset, tmp_path, no_compilation, resume, message):
+    assert message in refusal(runs.tiny_config(dataset), tmp_path / "new", resume=resume)
+    assert not (tmp_path / "new").exists()
 
 
-def test_a_diverged_run_ends_and_says_what_to_do(dataset, tmp_path):
-    config = tiny_config(dataset, optimizer__peak_learning_rate=1e30, optimizer__warmup_steps=0)
-    with pytest.raises(MachineError, match="diverged.*clip_global_norm"):
-        pretrain(config, tmp_path / "run")
-    assert lines_of(tmp_path / "run")[-1]["loss_nats"] is None
+def test_must_goes_on_and_never_begins(dataset, complete, tmp_path, monkeypatch, capsys):
+    config = runs.tiny_config(dataset)
+    workdir = kill_after_step_ten(complete, tmp_path / "run")
+    assert pretrain(config, workdir, resume="must") == 0
+    assert_same_run(workdir, complete, config)
+    assert pretrain(config, tmp_path / "new", resume="never") == 0
+    assert_same_run(tmp_path / "new", complete, config)
+    runs.at_step(monkeypatch, 7, interrupt)
+    capsys.readouterr()
+    assert pretrain(config, tmp_path / "newer", resume="never") == INTERRUPTED
+    assert "the same command with --resume=auto" in capsys.readouterr().out
+
+
+def test_a_restart_from_an_earlier_step_sets_later_checkpoints_aside(
+    dataset, complete, tmp_path, capsys
+):
+    config, workdir = runs.tiny_config(dataset), runs.workdir_copy(complete, tmp_path / "run")
+    assert pretrain(config, workdir, resume="10") == 0
+    said = capsys.readouterr().out
+    for step in (15, 20):
+        name = f"{step}.superseded"
+        assert f"restarting from step 10: a later checkpoint was set aside as {name}" in said
+        assert (workdir / "checkpoints" / name).is_dir()
+    assert runs.steps_of(workdir) == [5, 10, 15, 20]
+    assert_same_run(workdir, complete, config)
+    assert pretrain(config, workdir, resume="15") == 0
+    assert (workdir / "checkpoints" / "20.superseded-1").is_dir()
+
+
+def test_changed_settings_and_data_are_said(dataset, complete, tmp_path, capsys):
+    workdir = runs.workdir_copy(complete, tmp_path / "run")
+    config = runs.tiny_config(dataset, train__log_every_steps=4, data__num_read_threads=1)
+    assert pretrain(config, workdir) == 0
+    assert pretrain(config, workdir, resume="15") == 0
+    said = capsys.readouterr().out
+    assert "changed since the checkpoint: config.train.log_every_steps was 3, is 4" in said
+    assert said.count("changed since the checkpoint: config.data.num_read_threads was 2") == 2
+    assert "the dataset" not in said
+    assert read_config(workdir).train.log_every_steps == 4
+    longer = dataset.parent / "text.txt"
+    (tmp_path / "more.txt").write_text(longer.read_text() + "\nThe wind came back.\n")
+    from roberta_jax.data.prepare import PrepareSettings, prepare
+
+    prepare(
+        inputs=[str(tmp_path / "more.txt")],
+        tokenizer_folder=dataset.parent / "tokenizer",
+        output=tmp_path / "dataset",
+        settings=PrepareSettings(sequence_length=32, validation_fraction=0.1),
+    )
+    assert pretrain(runs.tiny_config(tmp_path / "dataset"), workdir) == 0
+    assert "the order of the rows is another one from here on" in capsys.readouterr().out
+
+
+# ---- Damage ------------------------------------------------------------------------------------
+
+
+def damage(workdir, step):
+    """Flips a bit in every array file of a checkpoint."""
+    files = list((workdir / "checkpoints" / str(step) / "state").glob("**/d/*"))
+    for path in files:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0x10
+        path.write_bytes(bytes(content))
+    assert files
+
+
+def test_a_run_goes_on_from_the_newest_good_checkpoint(dataset, complete, tmp_path, capsys):
+    config, workdir = runs.tiny_config(dataset), runs.workdir_copy(complete, tmp_path / "run")
+    damage(workdir, 20)
+    assert pretrain(config, workdir) == 0
+    said = capsys.readouterr().out
+    assert "is damaged" in said and "It was set aside as 20.damaged." in said
+    assert "going on from step 15" in said
+    assert_same_run(workdir, complete, config)
+
+
+def test_damaged_checkpoints_are_never_a_fresh_start(dataset, complete, tmp_path, capsys):
+    config, workdir = runs.tiny_config(dataset), runs.workdir_copy(complete, tmp_path / "run")
+    lines = runs.lines_of(workdir)
+    for step in runs.steps_of(workdir):
+        damage(workdir, step)
+    for _ in range(2):  # The second time they are already set aside.
+        for resume in ("auto", "must"):
+            with pytest.raises(UserError, match="This is not a fresh start"):
+                pretrain(config, workdir, resume=resume)
+    assert "damaged" in refusal(config, workdir, resume="never")
+    assert "already has checkpoints" in refusal(config, workdir, init_from=str(complete))
+    assert runs.lines_of(workdir) == lines
+
+
+def test_a_damaged_step_that_was_asked_for_is_refused(dataset, complete, tmp_path):
+    config, workdir = runs.tiny_config(dataset), runs.workdir_copy(complete, tmp_path / "run")
+    damage(workdir, 10)
+    with pytest.raises(UserError, match=r"10 is damaged: "):
+        pretrain(config, workdir, resume="10")
+    assert runs.steps_of(workdir) == [5, 10, 15, 20]
+
+
+def test_lost_checkpoints_are_never_a_fresh_start(dataset, complete, tmp_path, no_compilation):
+    workdir = runs.workdir_copy(complete, tmp_path / "run")
+    shutil.rmtree(workdir / "checkpoints")
+    text = refusal(runs.tiny_config(dataset), workdir)
+    assert "has the record of 20 steps and no checkpoint" in text
+
+
+# ---- --init_from -------------------------------------------------------------------------------
+
+
+def test_a_run_can_begin_with_the_weights_of_another(dataset, complete, tmp_path, monkeypatch):
+    config = runs.tiny_config(dataset)
+    runs.at_step(monkeypatch, 1, interrupt)
+    assert pretrain(config, tmp_path / "run", init_from=str(complete)) == INTERRUPTED
+    assert pretrain(config, tmp_path / "fresh") == INTERRUPTED
+    state, record = runs.restored(tmp_path / "run", 1, config)
+    fresh, _ = runs.restored(tmp_path / "fresh", 1, config)
+    source, _ = runs.restored(complete, LAST, config)
+    assert state[".step"] == 1 and record["examples_seen"] == 16
+    for path in source:
+        if path.startswith(".params"):
+            # One step with the rate of the first step of warm-up moves no weight by more than that.
+            assert np.abs(state[path] - source[path]).max() <= 2.6e-4
+    kernel = ".params['layers']['mlp']['up']['kernel']"
+    assert np.abs(state[kernel] - fresh[kernel]).max() > 1e-3
+    moments = [path for path in state if "mu" in path and "up" in path and "kernel" in path]
+    assert moments
+    for path in moments:  # First moments of one step, not those of 20.
+        assert np.abs(state[path]).max() < np.abs(source[path]).max()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"encoder__num_layers": 1}, "encoder.num_layers is 2 there and 1 in this run"),
+        ({"encoder__mlp_size": 64}, "encoder.mlp_size is 32 there and 64"),
+        ({"encoder__layer_norm_epsilon": 1e-6}, "encoder.layer_norm_epsilon"),
+    ],
+)
+def test_weights_of_another_shape_are_refused(
+    dataset, complete, tmp_path, no_compilation, change, message
+):
+    config = runs.tiny_config(dataset, **change)
+    assert message in refusal(config, tmp_path / "new", init_from=str(complete))
+    assert message in refusal(config, complete)  # The same for the run's own workdir.
+    assert not (tmp_path / "new").exists()
+
+
+def test_several_differences_are_named_together(dataset, complete, no_compilation):
+    config = runs.tiny_config(dataset, encoder__num_layers=1, encoder__num_heads=4)
+    text = refusal(config, complete)
+    assert "holds another model" in text and "num_layers" in text and "num_heads" in text
+
+
+def test_weights_must_be_there_and_the_run_new(dataset, complete, tmp_path, no_compilation):
+    config = runs.tiny_config(dataset)
+    assert "is not a workdir" in refusal(config, tmp_path / "new", init_from=str(tmp_path / "x"))
+    assert "--init_from begins a new run" in refusal(config, complete, init_from=str(complete))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    shutil.copy(complete / "config.json", empty)
+    text = refusal(config, tmp_path / "new", init_from=str(empty))
+    assert "holds no complete checkpoint" in text
+
+
+# ---- Bad input: refused before anything is compiled or written --------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data__path": ""}, "config.data.path is empty"),
+        ({"data__path": "nowhere"}, "nowhere is no prepared dataset"),
+        ({"data__sequence_length": 16}, "has rows of 32 tokens, and config.data.sequence_length"),
+        ({"encoder__vocab_size": 301}, "a tokenizer of 300 entries, and config.encoder.vocab"),
+        ({"data__tokenizer_fingerprint": "0" * 16}, "asks for 0000000000000000"),
+        ({"train__batch_size": 12}, "cannot be split over 8 devices"),
+        ({"train__num_microbatches": 4}, "A microbatch of 4 rows"),
+        ({"mesh__tensor": 3}, "does not fill the 8 visible devices"),
+        ({"mesh__data": 2, "mesh__fsdp": 2}, "does not fill the 8 visible devices"),
+        ({"encoder__num_heads": 3}, "a divisor of encoder.hidden_size=16"),
+        ({"train__num_steps": 4}, "less than train.num_steps=4"),
+        ({"train__num_steps": "many"}, "must be of type int"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_anything_happens(
+    dataset, tmp_path, monkeypatch, no_compilation, change, message
+):
+    monkeypatch.chdir(tmp_path)
+    config = runs.tiny_config(dataset, **change)
+    assert message in refusal(config, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_dataset_without_training_rows_is_refused(tmp_path, no_compilation):
+    dataset = runs.make_dataset(tmp_path / "data")
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    manifest["splits"]["train"] |= {"rows": 0, "shards": []}
+    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    text = refusal(runs.tiny_config(dataset), tmp_path / "new")
+    assert "has no training rows" in text
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_workdir_trained_with_another_tokenizer_is_refused(complete, tmp_path, no_compilation):
+    other = runs.make_dataset(tmp_path / "data", seed=1)
+    text = refusal(runs.tiny_config(other), complete)
+    assert "holds another model: data.tokenizer_fingerprint is" in text
+    text = refusal(runs.tiny_config(other), tmp_path / "new", init_from=str(complete))
+    assert "data.tokenizer_fingerprint" in text
+
+
+def test_a_workdir_that_is_a_file_is_refused(dataset, tmp_path, no_compilation):
+    (tmp_path / "file").write_text("")
+    assert "is a file" in refusal(runs.tiny_config(dataset), tmp_path / "file")
+
+
+def test_checkpoints_without_their_config_are_refused(dataset, complete, tmp_path, no_compilation):
+    workdir = runs.workdir_copy(complete, tmp_path / "run")
+    (workdir / "config.json").unlink()
+    assert "has no config.json" in refusal(runs.tiny_config(dataset), workdir)
+    (workdir / "config.json").write_text("{")
+    assert "cannot be read" in refusal(runs.tiny_config(dataset), workdir)
+
+
+# ---- Divergence --------------------------------------------------------------------------------
+
+
+def test_a_run_that_diverges_ends_and_keeps_the_good_checkpoints(dataset, complete, tmp_path):
+    workdir = runs.workdir_copy(complete, tmp_path / "run")
+    config = runs.tiny_config(
+        dataset,
+        optimizer__peak_learning_rate=1e38,
+        train__log_every_steps=19,
+        train__evaluate_every_steps=0,
+        checkpoint__save_every_steps=3,
+        checkpoint__keep_last=1,
+    )
+    with pytest.raises(MachineError, match=r"the run has diverged. Lower optimizer.peak") as caught:
+        pretrain(config, workdir, resume="5")
+    assert caught.value.exit_code == 1
+    # Nothing that is not a number was saved: the run can be restarted from what is left.
+    for step in runs.steps_of(workdir):
+        state, _ = runs.restored(workdir, step, config)
+        assert all(np.isfinite(leaf).all() for leaf in state.values() if leaf.dtype == np.float32)
+    runs.lines_of(workdir)  # Each is strict JSON.

@@ -1,0 +1,397 @@
+"""Saves in the background, restores that are verified, damage that is seen and said."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from roberta_jax.checkpoint.store import COMMIT_MARKER, CheckpointStore
+from roberta_jax.config import CheckpointConfig
+from roberta_jax.errors import MachineError, UserError
+
+KEEP_ALL = CheckpointConfig(keep_last=100)
+SPECS = {"w": P("data", "tensor"), "b": P("tensor"), "step": P(), "scale": P()}
+
+
+def make_mesh(*shape):
+    devices = jax.devices()[: int(np.prod(shape))]
+    axes = ("data", "fsdp", "tensor")
+    return jax.make_mesh(shape, axes, devices=devices, axis_types=(AxisType.Auto,) * 3)
+
+
+MESH = make_mesh(8, 1, 1)
+
+
+def make_state(seed, mesh=MESH):
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    arrays = {
+        "w": generator.normal(size=(64, 32)).astype(np.float32),
+        "b": generator.normal(size=(32,)).astype(np.float32),
+        "step": np.int32(seed),
+        "scale": np.float32([-0.0, np.inf, 1e-42, 3.0]),
+    }
+    return {
+        name: jax.device_put(array, NamedSharding(mesh, SPECS[name]))
+        for name, array in arrays.items()
+    }
+
+
+def target(mesh=MESH):
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), make_state(0, mesh)
+    )
+
+
+def bits(state):
+    return {name: np.asarray(leaf).tobytes() for name, leaf in state.items()}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Checkpoints 1, 2 and 3 of the states 1, 2 and 3."""
+    with CheckpointStore(tmp_path / "checkpoints", KEEP_ALL) as store:
+        for step in (1, 2, 3):
+            store.save(step, make_state(step), {"note": step, "loss": 0.1 + 0.2})
+    return tmp_path / "checkpoints"
+
+
+def newest(folder):
+    """(step, lines said) of the restore of a run."""
+    said = []
+    with CheckpointStore(folder, KEEP_ALL) as store:
+        restored = store.restore_newest(target(), said.append)
+    assert bits(restored.state) == bits(make_state(restored.step))
+    assert restored.record["note"] == restored.step
+    return restored.step, said
+
+
+def array_files(folder, step):
+    return sorted((folder / str(step) / "state").glob("**/d/*"))
+
+
+def test_what_was_saved_is_restored_bit_for_bit_with_its_record(folder):
+    with CheckpointStore(folder) as store:
+        assert store.steps() == [1, 2, 3]
+        restored = store.restore(2, target())
+    assert bits(restored.state) == bits(make_state(2))
+    assert restored.record["note"] == 2 and restored.record["loss"] == 0.1 + 0.2
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 2), (1, 1, 1), (1, 1, 8), (4, 2, 1)], ids=str)
+def test_another_mesh_gets_the_same_arrays(folder, shape):
+    mesh = make_mesh(*shape)
+    with CheckpointStore(folder) as store:
+        restored = store.restore(3, target(mesh))
+    assert bits(restored.state) == bits(make_state(3))
+    assert restored.state["w"].sharding == NamedSharding(mesh, SPECS["w"])
+
+
+def test_a_small_mesh_saves_for_a_large_one(tmp_path):
+    with CheckpointStore(tmp_path, KEEP_ALL) as store:
+        store.save(4, make_state(4, make_mesh(1, 1, 1)), {})
+    with CheckpointStore(tmp_path) as store:
+        assert bits(store.restore(4, target()).state) == bits(make_state(4))
+
+
+def test_arrays_may_be_donated_as_soon_as_save_returns(tmp_path):
+    @jax.jit
+    def make():
+        return {"w": jnp.arange(1 << 20, dtype=jnp.float32)}
+
+    overwrite = jax.jit(lambda state: {"w": state["w"] * -1.0}, donate_argnums=0)
+    state = make()
+    wanted = np.arange(1 << 20, dtype=np.float32)
+    with CheckpointStore(tmp_path, KEEP_ALL) as store:
+        store.save(1, state, {})
+        for _ in range(5):
+            state = overwrite(state)
+        jax.block_until_ready(state)
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = {"w": jax.ShapeDtypeStruct(wanted.shape, wanted.dtype, sharding=sharding)}
+    with CheckpointStore(tmp_path) as store:
+        np.testing.assert_array_equal(store.restore(1, shapes).state["w"], wanted)
+
+
+def test_a_folder_that_is_not_there_has_no_checkpoints_and_is_not_made(tmp_path):
+    with CheckpointStore(tmp_path / "none") as store:
+        assert store.steps() == [] and store.set_aside() == []
+        assert store.restore_newest(target()) is None
+    assert not (tmp_path / "none").exists()
+
+
+def test_opening_to_read_changes_nothing_and_says_nothing(folder, caplog):
+    (folder / "9").mkdir()
+    before = sorted(folder.rglob("*"))
+    with CheckpointStore(folder) as store:
+        store.restore(3, target())
+    assert sorted(folder.rglob("*")) == before
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+# ---- Damage ------------------------------------------------------------------------------------
+
+
+def flip(path, place=0.5, mask=0x10):
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * place)] ^= mask
+    path.write_bytes(bytes(content))
+
+
+def flip_arrays(folder, step):
+    for path in array_files(folder, step):
+        flip(path)
+
+
+def truncate_arrays(folder, step):
+    for path in array_files(folder, step):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty_arrays(folder, step):
+    for path in array_files(folder, step):
+        path.write_bytes(b"")
+
+
+def delete_arrays(folder, step):
+    for path in array_files(folder, step):
+        path.unlink()
+
+
+def delete_state(folder, step):
+    shutil.rmtree(folder / str(step) / "state")
+
+
+def delete_record(folder, step):
+    shutil.rmtree(folder / str(step) / "record")
+
+
+def empty_record(folder, step):
+    (folder / str(step) / "record" / "metadata").write_text("")
+
+
+def change_record(folder, step):
+    path = folder / str(step) / "record" / "metadata"
+    path.write_text(path.read_text().replace(f'"note": {step}', '"note": 8'))
+
+
+def record_of_nothing(folder, step):
+    (folder / str(step) / "record" / "metadata").write_text("{}")
+
+
+def flip_the_index(folder, step):
+    flip(folder / str(step) / "state" / "manifest.ocdbt")
+
+
+def only_the_marker(folder, step):
+    shutil.rmtree(folder / str(step))
+    (folder / str(step)).mkdir()
+    (folder / str(step) / COMMIT_MARKER).write_text("")
+
+
+DAMAGES = [
+    *(flip_arrays, truncate_arrays, empty_arrays, delete_arrays, delete_state, delete_record),
+    *(empty_record, change_record, record_of_nothing, flip_the_index, only_the_marker),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(folder, damage):
+    damage(folder, 3)
+    step, said = newest(folder)
+    assert step == 2
+    (line,) = said
+    assert f"Checkpoint {folder / '3'} is damaged: " in line and "\n" not in line
+    assert line.endswith("It was set aside as 3.damaged.")
+    assert (folder / "3.damaged").is_dir() and not (folder / "3").exists()
+    assert newest(folder) == (2, [])  # It is not looked at again.
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_damaged_checkpoint_that_was_asked_for_is_named_and_stays(folder, damage):
+    damage(folder, 2)
+    with CheckpointStore(folder) as store, pytest.raises(UserError) as caught:
+        store.restore(2, target())
+    assert str(caught.value).startswith(f"Checkpoint {folder / '2'} is damaged: ")
+    assert (folder / "2").is_dir()
+
+
+def test_no_flipped_bit_restores_other_weights(folder):
+    """Wherever it is: either the restore refuses, or the arrays are the saved ones."""
+    generator = np.random.Generator(np.random.Philox(key=5))
+    refused = 0
+    for path in array_files(folder, 3) * 3:
+        content = path.read_bytes()
+        flip(path, generator.random(), 1 << int(generator.integers(8)))
+        with CheckpointStore(folder) as store:
+            try:
+                assert bits(store.restore(3, target()).state) == bits(make_state(3))
+            except UserError:
+                refused += 1
+        path.write_bytes(content)
+    assert refused > 0
+    assert newest(folder) == (3, [])
+
+
+def test_every_damaged_checkpoint_is_said_on_the_way(folder):
+    flip_arrays(folder, 3)
+    delete_record(folder, 2)
+    step, said = newest(folder)
+    assert step == 1
+    assert [line.split()[-1] for line in said] == ["3.damaged.", "2.damaged."]
+
+
+def test_without_a_good_one_it_is_an_error_and_never_a_fresh_start(folder):
+    for step in (1, 2, 3):
+        truncate_arrays(folder, step)
+    for _ in range(2):
+        with CheckpointStore(folder, KEEP_ALL) as store:
+            with pytest.raises(UserError, match="This is not a fresh start") as caught:
+                store.restore_newest(target(), lambda line: None)
+            assert caught.value.exit_code == 2
+            assert "1.damaged, 2.damaged, 3.damaged" in str(caught.value)
+            assert store.set_aside() == ["1.damaged", "2.damaged", "3.damaged"]
+
+
+def test_a_step_damaged_again_gets_a_name_of_its_own(folder):
+    flip_arrays(folder, 3)
+    newest(folder)
+    with CheckpointStore(folder, KEEP_ALL) as store:
+        store.save(3, make_state(3), {"note": 3})
+    flip_arrays(folder, 3)
+    assert newest(folder)[1][0].endswith("3.damaged-1.")
+
+
+@pytest.mark.parametrize("content", ["nothing", "all but the marker"])
+def test_a_folder_without_its_marker_is_no_checkpoint_and_makes_room(folder, content):
+    if content == "nothing":
+        (folder / "4").mkdir()
+    else:
+        shutil.copytree(folder / "3", folder / "4")
+        (folder / "4" / COMMIT_MARKER).unlink()
+    with CheckpointStore(folder) as store:
+        assert store.steps() == [1, 2, 3]
+    assert newest(folder) == (3, [])
+    with CheckpointStore(folder, KEEP_ALL) as store:
+        store.save(4, make_state(4), {"note": 4})
+    assert newest(folder) == (4, [])
+
+
+def test_memory_that_runs_out_is_not_damage(folder, monkeypatch):
+    def refuse(*arguments, **options):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    with CheckpointStore(folder, KEEP_ALL) as store:
+        monkeypatch.setattr(store._reader, "restore", refuse)
+        with pytest.raises(jax.errors.JaxRuntimeError):
+            store.restore_newest(target(), lambda line: None)
+        assert store.steps() == [1, 2, 3]
+
+
+# ---- What stays, and what is set aside -----------------------------------------------------------
+
+
+def test_the_policy_lets_old_ones_go_and_remembers_the_best_over_a_restart(tmp_path):
+    config = CheckpointConfig(keep_last=1, keep_every_steps=4, keep_best=1)
+    losses = {1: 5.0, 2: 3.0, 3: 4.0, 4: 4.5, 5: 4.6, 6: 6.0, 7: 2.0}
+    for steps, kept in (((1, 2, 3), [2, 3]), ((4, 5, 6), [2, 4, 6]), ((7,), [4, 7])):
+        with CheckpointStore(tmp_path, config) as store:
+            for step in steps:
+                store.save(step, make_state(step), {"evaluation_loss_nats": losses[step]})
+        assert store.steps() == kept
+
+
+def test_a_restart_from_an_earlier_step_keeps_the_later_ones_aside(folder):
+    with CheckpointStore(folder, KEEP_ALL) as store:
+        assert store.supersede_after(1) == ["2.superseded", "3.superseded"]
+        assert store.steps() == [1]
+        store.save(2, make_state(2), {"note": 2})
+        store.wait()
+        assert store.supersede_after(1) == ["2.superseded-1"]
+    assert store.set_aside() == []  # Superseded is not damaged.
+    assert newest(folder) == (1, [])
+
+
+# ---- A disk that refuses -------------------------------------------------------------------------
+
+FULL_DISK = """
+import resource, sys
+import jax, numpy as np
+from roberta_jax.checkpoint.store import CheckpointStore
+from roberta_jax.config import CheckpointConfig
+from roberta_jax.errors import MachineError
+
+state = jax.device_put({"w": np.random.Generator(np.random.Philox(key=1)).random(1 << 18)})
+store = CheckpointStore(sys.argv[1], CheckpointConfig(keep_last=9))
+store.save(1, state, {})
+store.wait()
+limit = 1 << 16
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    store.save(2, state, {})
+    store.wait()
+except MachineError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+def test_a_disk_that_is_full_is_said_and_the_earlier_checkpoint_is_intact(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.startswith("A checkpoint could not be written: ")
+    assert done.stdout.count("\n") == 1
+    assert "The last good checkpoint is step 1." in done.stdout
+    shapes = {
+        "w": jax.ShapeDtypeStruct(
+            (1 << 18,),
+            jnp.float32,
+            sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]),
+        )
+    }
+    with CheckpointStore(tmp_path, KEEP_ALL) as store:
+        assert store.steps() == [1]
+        wanted = np.random.Generator(np.random.Philox(key=1)).random(1 << 18)
+        restored = store.restore(1, shapes).state["w"]
+        np.testing.assert_array_equal(restored, wanted.astype(np.float32))
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), ValueError("OUT_OF_RANGE: x")])
+@pytest.mark.parametrize("moment", ["save", "check_for_errors", "wait_until_finished"])
+def test_every_moment_at_which_a_write_can_fail_is_explained(folder, monkeypatch, error, moment):
+    def refuse(*arguments, **options):
+        raise error
+
+    store = CheckpointStore(folder, KEEP_ALL)
+    with monkeypatch.context() as context:
+        context.setattr(store._manager, moment, refuse)
+        with pytest.raises(MachineError, match="The last good checkpoint is step 3"):
+            store.save(4, make_state(4), {})
+            store.wait()
+    store.close()
+
+
+def test_the_first_failure_says_that_nothing_is_saved_yet(tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    store = CheckpointStore(tmp_path, KEEP_ALL)
+    with monkeypatch.context() as context:
+        context.setattr(store._manager, "save", refuse)
+        with pytest.raises(MachineError, match="The last good checkpoint is none yet"):
+            store.save(1, make_state(1), {})
+    store.close()
+
+
+def test_the_record_is_plain_json_on_disk(folder):
+    record = json.loads((folder / "2" / "record" / "metadata").read_text())
+    assert record["note"] == 2
+    assert set(record["fingerprint"]) == set(SPECS)
