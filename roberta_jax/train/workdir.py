@@ -50,6 +50,8 @@ def read_config(workdir: Path) -> PretrainConfig:
         ) from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} cannot be read: it holds no JSON object.")
     return config_lib.from_dict(PretrainConfig, values)
 
 
