@@ -222,6 +222,7 @@ class CheckpointStore:
         source.rename(target)
         if self._manager is not None:
             self._manager.reload()
+        self._last_good = max(self.steps(), default=None)
         return target.name
 
     def _read(self, step: int, **items: Any) -> Any:

@@ -21,17 +21,25 @@ def define_config(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     """
     from ml_collections import config_flags
 
+    explanation = "Python file with get_config(), a recipe."
+    # absl takes one dash for two.
+    argv = [f"-{argument}" if argument.startswith("-config") else argument for argument in argv]
     path = _value_of("--config", argv)
-    if path:
-        _check_file(path)
-        _check_loads(path)
-        _check_overrides(argv)
-    config_flags.DEFINE_config_file(
+    if not path:
+        absl_flags.DEFINE_string("config", None, explanation, flag_values=flags)
+        return
+    _check_file(path)
+    config = _load(path)
+    _check_overrides(argv)
+    # Loaded here, and not by DEFINE_config_file, which answers a mistake in the file with a
+    # traceback and imports it by what Python has deprecated.
+    config_flags.DEFINE_config_dataclass(
         "config",
-        None,
-        "Python file with get_config(), a recipe.",
+        config,
+        explanation,
         flag_values=flags,
         sys_argv=argv,
+        parse_fn=lambda path: config,
     )
 
 
@@ -77,8 +85,8 @@ def _check_file(path: str) -> None:
         )
 
 
-def _check_loads(path: str) -> None:
-    """Runs the file once before ml_collections does, whose errors are tracebacks."""
+def _load(path: str) -> PretrainConfig:
+    """What get_config() of the file returns; an argument for it may follow the name and a colon."""
     file, *argument = path.split(":", 1)
     try:
         names = runpy.run_path(file)
@@ -103,6 +111,7 @@ def _check_loads(path: str) -> None:
         raise UserError(
             f"get_config() of --config={path} returned {type(config).__name__}, not PretrainConfig."
         )
+    return config
 
 
 def _check_overrides(argv: list[str]) -> None:

@@ -18,12 +18,12 @@ from roberta_jax.data.loader import Loader
 from roberta_jax.data.records import TOKENIZER_FOLDER as DATASET_TOKENIZER_FOLDER
 from roberta_jax.data.records import RecordDataset, open_dataset
 from roberta_jax.data.tokenizer import Tokenizer
-from roberta_jax.encoder.model import count_params
+from roberta_jax.encoder.model import abstract_params, count_params
 from roberta_jax.errors import UserError
 from roberta_jax.objective.masking import Masker
 from roberta_jax.parallel.mesh import check_batch, make_mesh
 from roberta_jax.parallel.placement import placed_ahead
-from roberta_jax.parallel.tables import abstract
+from roberta_jax.parallel.tables import abstract, path_name, shardings
 from roberta_jax.train import workdir as workdir_lib
 from roberta_jax.train.console import RunConsole
 from roberta_jax.train.evaluate import make_evaluator
@@ -66,6 +66,7 @@ def pretrain(
     # ---- Devices ------------------------------------------------------------------------------
     mesh = make_mesh(config.mesh)
     check_batch(config.train, mesh)
+    check_shapes(config, mesh)
 
     # ---- Where the run stands ------------------------------------------------------------------
     checkpoints = workdir / workdir_lib.CHECKPOINTS_FOLDER
@@ -182,6 +183,25 @@ def resolve(config: PretrainConfig, dataset: RecordDataset) -> PretrainConfig:
 def make_masker(config: PretrainConfig, tokenizer: Tokenizer) -> Masker:
     """The masks of this run."""
     return Masker(config.masking, tokenizer.vocab_size, tokenizer.special_ids, tokenizer.mask_id)
+
+
+def check_shapes(config: PretrainConfig, mesh: Mesh) -> None:
+    """Refuses a mesh over which the weights cannot be split evenly."""
+    shapes = abstract_params(config.encoder)
+    for (path, leaf), sharding in zip(
+        jax.tree_util.tree_leaves_with_path(shapes),
+        jax.tree.leaves(shardings(shapes, mesh)),
+        strict=True,
+    ):
+        try:
+            sharding.shard_shape(leaf.shape)
+        except ValueError as error:
+            sizes = " x ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
+            raise UserError(
+                f"The mesh {sizes} cannot split the weights {path_name(path)} of shape "
+                f"{leaf.shape} evenly. Choose mesh.fsdp and mesh.tensor that divide "
+                "encoder.hidden_size, encoder.mlp_size and encoder.vocab_padding_multiple."
+            ) from error
 
 
 def check_resume(workdir: Path, config: PretrainConfig, *, resume: str, init_from: str) -> None:

@@ -84,7 +84,7 @@ def test_slots_without_weight_count_nothing_and_token_0_counts_as_any_other(targ
         sums = sums_of(logits, targets, weights)
         np.testing.assert_allclose(sums.loss, losses[2, slot], rtol=2e-6)
         assert sums.count == 1
-        gradient = np.asarray(gradient_of(logits, targets, weights))
+        gradient = np.array(gradient_of(logits, targets, weights))
         assert np.all(gradient[2, slot, :VOCAB] != 0)
         gradient[2, slot] = 0
         assert not np.any(gradient)
@@ -114,9 +114,10 @@ def test_the_gradient_is_that_of_a_plain_log_softmax(scale):
         return -(jnp.take_along_axis(entries, targets[..., None], -1)[..., 0] * weights).sum()
 
     gradient = gradient_of(logits, targets, weights)
-    np.testing.assert_allclose(gradient, jax.grad(plain)(logits), rtol=0, atol=1e-6)
+    tolerance = 1e-6 + 6e-8 * scale  # The logits themselves are rounded.
+    np.testing.assert_allclose(gradient, jax.grad(plain)(logits), rtol=0, atol=tolerance)
     # Softmax minus one: the sum over the entries is 0.
-    np.testing.assert_allclose(gradient.sum(-1), 0, atol=2e-6)
+    np.testing.assert_allclose(gradient.sum(-1), 0, atol=tolerance)
 
 
 def test_the_gradient_is_scaled_by_each_slots_cotangent():

@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 
 import jax
@@ -20,7 +19,25 @@ VOCAB, LENGTH = 50, 32
 KEY = jax.random.key(7)
 
 # Never to change: a resumed run would see other masks than the run that it continues.
-GOLDEN = {}
+GOLDEN_ROW = [
+    *(0, 16, 9, 11, 22, 46, 21, 23, 17, 11, 36, 6, 27, 25, 8, 48),
+    *(5, 34, 40, 14, 30, 33, 13, 48, 12, 23, 40, 47, 14, 24, 34, 2),
+]
+GOLDEN = {
+    "tokens": [
+        [
+            *(0, 16, 9, 11, 22, 46, 21, 23, 17, 11, 36, 6, 28, 25, 8, 48),
+            *(5, 34, 40, 49, 30, 33, 13, 48, 12, 23, 40, 47, 14, 49, 34, 2),
+        ],
+        [
+            *(0, 34, 12, 49, 40, 21, 18, 36, 18, 41, 13, 44, 27, 6, 35, 39),
+            *(37, 20, 41, 40, 35, 9, 14, 49, 34, 11, 17, 49, 37, 32, 26, 2),
+        ],
+    ],
+    "positions": [[12, 19, 29, 24, 8], [11, 27, 23, 3, 30]],
+    "targets": [[27, 14, 24, 12, 17], [32, 43, 19, 17, 26]],
+    "weights": [[1, 1, 1, 1, 0], [1, 1, 1, 1, 0]],
+}
 
 
 def masker(**settings):
@@ -86,17 +103,15 @@ def chi_square_bound(degrees):
 
 
 def test_golden_masks():
-    tokens = random_rows(2)
-    for name, run in (("dynamic", dynamic), ("static", masker(masking="static"))):
-        batch = run(tokens, [11, 2**32 - 1], [13, 2**31])
-        found = {
-            field.name: getattr(batch, field.name).tolist() for field in dataclasses.fields(batch)
-        }
-        assert found == GOLDEN[name]
+    batch = dynamic(ROWS, np.arange(8) * 613_566_756, np.arange(8) * 7)
+    assert ROWS[1].tolist() == GOLDEN_ROW
+    for name, rows in GOLDEN.items():
+        assert getattr(batch, name)[[1, 6]].tolist() == rows, name
 
 
-@pytest.mark.parametrize("rate", [0.01, 0.15, 0.3, 0.5, 0.95])
-@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize(
+    ("rate", "special"), [(0.01, False), (0.15, False), (0.15, True), (0.5, False), (0.95, True)]
+)
 def test_a_row_has_exactly_round_of_rate_times_n_predictions(rate, special):
     # Rows with 0, 1, … 32 tokens that may be masked, the rest padding.
     tokens = random_rows(LENGTH + 1, LENGTH + 2)[:, 1:-1]
@@ -183,7 +198,7 @@ def test_the_shares_are_80_10_10_whatever_the_slot():
         assert counts.sum() == used[:, slot].sum()
 
 
-@pytest.mark.parametrize("shares", [(1.0, 0.0), (0.0, 0.0), (0.3, 0.6)])
+@pytest.mark.parametrize("shares", [(0.0, 0.0), (0.3, 0.6)])
 def test_the_shares_are_those_of_the_config(shares):
     mask_share, random_share = shares
     tokens = random_rows(1024)
@@ -191,7 +206,7 @@ def test_the_shares_are_those_of_the_config(shares):
     used = batch.weights > 0
     masked = (shown(batch) == MASK)[used].mean()
     same = (shown(batch) == batch.targets)[used].mean()
-    assert abs(masked - mask_share) < 5 * np.sqrt(mask_share * (1 - mask_share) / used.sum())
+    assert abs(masked - mask_share) <= 5 * np.sqrt(mask_share * (1 - mask_share) / used.sum())
     expected = 1 - mask_share - random_share * 44 / 45
     assert abs(same - expected) <= 5 * np.sqrt(expected * (1 - expected) / used.sum()) + 1e-9
 
@@ -221,9 +236,8 @@ def test_a_mask_is_a_function_of_seed_epoch_and_index(order, index, epoch):
 def test_a_mask_does_not_depend_on_the_size_of_the_batch():
     index = np.arange(100, 108)
     batch = dynamic(ROWS, index, 3)
-    for size in (1, 3):
-        part = dynamic(ROWS[:size], index[:size], 3)
-        assert_same(part, jax.tree.map(lambda leaf, size=size: leaf[:size], batch))
+    part = dynamic(ROWS[:3], index[:3], 3)
+    assert_same(part, jax.tree.map(lambda leaf: leaf[:3], batch))
 
 
 def test_a_mask_does_not_depend_on_the_tokens_that_may_be_masked():
@@ -234,12 +248,12 @@ def test_a_mask_does_not_depend_on_the_tokens_that_may_be_masked():
 
 
 def test_another_seed_epoch_or_index_is_another_mask():
-    tokens = np.broadcast_to(ROWS[0], (600, LENGTH))
-    index, epoch = np.divmod(np.arange(600), 20)
-    seeds = [dynamic(tokens, index, epoch, jax.random.key(seed)) for seed in (0, 1)]
-    masks = np.concatenate([np.sort(batch.positions[:, :4]) for batch in seeds])
-    # 27,405 sets of four places: of 1200 draws, about 26 meet by chance.
-    assert len(np.unique(masks, axis=0)) > 1200 - 26 - 5 * np.sqrt(26)
+    tokens = np.broadcast_to(ROWS[0], (4096, LENGTH))
+    index, epoch = np.divmod(np.arange(4096), 16)
+    batches = [dynamic(tokens, index, epoch, jax.random.key(seed)) for seed in (0, 1)]
+    orders = np.concatenate([batch.positions for batch in batches])
+    # There are 17,100,720 orders of five of 30 places: of 8192 draws, about two meet by chance.
+    assert len(np.unique(orders, axis=0)) > 8192 - 2 - 5 * np.sqrt(2)
 
 
 def test_epoch_and_index_are_not_interchangeable():
@@ -250,18 +264,18 @@ def test_epoch_and_index_are_not_interchangeable():
 @pytest.mark.parametrize("num_static_masks", [10, 3])
 def test_static_masks_come_again_after_their_number_of_epochs(num_static_masks):
     static = masker(masking="static", num_static_masks=num_static_masks)
-    epochs = np.arange(3 * num_static_masks)
-    tokens = np.broadcast_to(ROWS[0], (len(epochs), LENGTH))
-    batch = static(tokens, np.full(len(epochs), 4), epochs)
+    epochs = np.arange(32)
+    tokens, index = np.broadcast_to(ROWS[0], (32, LENGTH)), np.full(32, 4)
+    batch = static(tokens, index, epochs)
     for later in epochs[num_static_masks:]:
         first = later % num_static_masks
         assert_same(*(jax.tree.map(lambda leaf, e=e: leaf[e], batch) for e in (first, later)))
     masks = np.sort(batch.positions[:, :4])
     assert len(np.unique(masks, axis=0)) == num_static_masks
     # The first masks are those of dynamic masking, which goes on to others.
-    moving = dynamic(tokens, np.full(len(epochs), 4), epochs)
+    moving = dynamic(tokens, index, epochs)
     np.testing.assert_array_equal(batch.tokens[:num_static_masks], moving.tokens[:num_static_masks])
-    assert len(np.unique(np.sort(moving.positions[:, :4]), axis=0)) == len(epochs)
+    assert len(np.unique(np.sort(moving.positions[:, :4]), axis=0)) == 32
 
 
 def test_rows_without_a_maskable_token_have_no_prediction_and_no_nan():

@@ -145,29 +145,31 @@ def start_command(arguments, programs):
 def test_a_signal_to_the_process_does_not_change_the_run(dataset, programs, tmp_path, number):
     config = runs.tiny_config(
         dataset,
-        train__num_steps=800,
+        train__num_steps=400,
         train__evaluate_every_steps=0,
         train__log_every_steps=7,
-        checkpoint__save_every_steps=100,
+        checkpoint__save_every_steps=30,
     )
     file = runs.write_config_file(tmp_path / "recipe.py", config)
     command = ["pretrain", f"--config={file}", f"--workdir={tmp_path / 'stopped'}"]
-    process = start_command(command, programs)
-    for line in process.stdout:  # At a whole line of the log the run is in its loop.
-        if line.startswith("step "):
-            break
-    process.send_signal(number)
-    said, complaints = process.communicate(timeout=120)
+    with start_command(command, programs) as process:
+        for line in process.stdout:  # At a whole line of the log the run is in its loop.
+            if line.startswith("step "):
+                break
+        process.send_signal(number)
+        said, complaints = process.communicate(timeout=120)
     if number == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == INTERRUPTED, complaints
         assert "is saved; the same command goes on from there" in said
-        assert 0 < runs.steps_of(tmp_path / "stopped")[-1] < 800
+        assert 0 < runs.steps_of(tmp_path / "stopped")[-1] < 400
     assert complaints == ""
-    assert start_command(command, programs).wait(timeout=120) == 0
+    with start_command(command, programs) as process:
+        _, complaints = process.communicate(timeout=120)
+    assert (process.returncode, complaints) == (0, "")
     assert pretrain(config, tmp_path / "straight") == 0
-    assert_same_run(tmp_path / "stopped", tmp_path / "straight", config, step=800)
+    assert_same_run(tmp_path / "stopped", tmp_path / "straight", config, step=400)
 
 
 def test_the_same_command_after_the_end_has_nothing_to_do(dataset, complete, tmp_path, capsys):
@@ -428,6 +430,14 @@ def test_weights_must_be_there_and_the_run_new(dataset, complete, tmp_path, no_c
         ({"train__num_microbatches": 4}, "A microbatch of 4 rows"),
         ({"mesh__tensor": 3}, "does not fill the 8 visible devices"),
         ({"mesh__data": 2, "mesh__fsdp": 2}, "does not fill the 8 visible devices"),
+        (
+            {"mesh__data": 1, "mesh__fsdp": 8, "encoder__hidden_size": 12},
+            "cannot split the weights",
+        ),
+        (
+            {"mesh__data": 1, "mesh__tensor": 8, "encoder__mlp_size": 36},
+            "down/kernel of shape (2, 36, 16)",
+        ),
         ({"encoder__num_heads": 3}, "a divisor of encoder.hidden_size=16"),
         ({"train__num_steps": 4}, "less than train.num_steps=4"),
         ({"train__num_steps": "many"}, "must be of type int"),

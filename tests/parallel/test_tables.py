@@ -1,0 +1,279 @@
+import dataclasses
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from roberta_jax.config import (
+    EncoderConfig,
+    MeshConfig,
+    OptimizerConfig,
+    PretrainConfig,
+    TrainConfig,
+)
+from roberta_jax.encoder.dropout import row_keys
+from roberta_jax.encoder.model import init_params
+from roberta_jax.objective.masking import MaskedBatch
+from roberta_jax.parallel.mesh import make_mesh
+from roberta_jax.parallel.tables import (
+    ACTIVATION_SPECS,
+    PARAM_SPECS,
+    abstract,
+    batch_sharding,
+    constrain,
+    constrain_microbatches,
+    path_name,
+    shardings,
+    spec_of,
+)
+from roberta_jax.train.step import gradient_of_batch, make_step
+from tests.encoder.tiny import CONFIG, generator, initial_params, random_params, random_tokens
+
+BASE = EncoderConfig(vocab_size=50_265)
+TINY = PretrainConfig(
+    encoder=CONFIG, train=TrainConfig(batch_size=8, num_steps=10), optimizer=OptimizerConfig()
+)
+
+
+def mesh_of(*sizes):
+    data, fsdp, tensor = sizes
+    return make_mesh(MeshConfig(data=data, fsdp=fsdp, tensor=tensor))
+
+
+def named(tree):
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def state_shapes(encoder=BASE, clip_global_norm=1.0):
+    config = dataclasses.replace(
+        TINY,
+        encoder=encoder,
+        optimizer=OptimizerConfig(clip_global_norm=clip_global_norm),
+    )
+    init, _ = make_step(config, None)
+    return jax.eval_shape(init)
+
+
+@pytest.mark.parametrize("clip_global_norm", [math.inf, 1.0])
+def test_every_array_of_the_state_has_a_spec_of_no_higher_rank(clip_global_norm):
+    leaves = named(state_shapes(clip_global_norm=clip_global_norm))
+    moments = [name for name in leaves if "/mu/" in name or "/nu/" in name]
+    params = [name for name in leaves if name.startswith("params/")]
+    assert len(moments) == 2 * len(params) == 2 * 25
+    for name, leaf in leaves.items():
+        assert len(spec_of(name)) <= leaf.ndim, name
+
+
+def test_moments_are_split_as_their_parameter():
+    leaves = named(state_shapes())
+    for name in leaves:
+        if name.startswith("params/"):
+            short = name.removeprefix("params/")
+            same = [other for other in leaves if other.endswith(f"/{short}")]
+            assert len(same) == 3
+            assert len({spec_of(other) for other in same}) == 1
+
+
+@pytest.mark.parametrize("row", range(len(PARAM_SPECS)))
+def test_every_row_is_of_use_to_some_array(row):
+    names = named(state_shapes())
+    firsts = {
+        next(
+            number
+            for number, (pattern, _) in enumerate(PARAM_SPECS)
+            if re.search(f"(^|/){pattern}$", name)
+        )
+        for name in names
+    }
+    assert row in firsts
+
+
+@pytest.mark.parametrize(
+    "name", ["params/embedding/type/embedding", "head/dense/kernel/x", "discount"]
+)
+def test_a_path_that_no_row_covers_is_an_error_that_names_it(name):
+    with pytest.raises(KeyError, match=name):
+        spec_of(name)
+    *folders, last = name.split("/")
+    tree = {last: jnp.zeros(3)}
+    for folder in reversed(folders):
+        tree = {folder: tree}
+    with pytest.raises(KeyError, match=name):
+        shardings(tree, mesh_of(8, 1, 1))
+
+
+def per_device(shapes, mesh):
+    return {
+        name: (leaf.shape, sharding.shard_shape(leaf.shape))
+        for (name, leaf), sharding in zip(
+            named(shapes).items(), jax.tree.leaves(shardings(shapes, mesh)), strict=True
+        )
+    }
+
+
+def test_on_a_data_mesh_every_device_has_the_whole_state():
+    assert all(
+        whole == part for whole, part in per_device(state_shapes(), mesh_of(8, 1, 1)).values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        (
+            (1, 4, 2),
+            {
+                "params/embedding/token/embedding": (50_304 // 2, 768 // 4),
+                "params/embedding/position/embedding": (514, 768 // 4),
+                "params/layers/attention/query/kernel": (12, 768 // 4, 768 // 2),
+                "params/layers/attention/value/bias": (12, 768 // 2),
+                "params/layers/attention/out/kernel": (12, 768 // 2, 768 // 4),
+                "params/layers/attention/out/bias": (12, 768),
+                "params/layers/mlp/up/kernel": (12, 768 // 4, 3072 // 2),
+                "params/layers/mlp/up/bias": (12, 3072 // 2),
+                "params/layers/mlp/down/kernel": (12, 3072 // 2, 768 // 4),
+                "params/layers/mlp_norm/scale": (12, 768),
+                "params/head/dense/kernel": (768 // 4, 768),
+                "params/head/bias": (50_304 // 2,),
+                "step": (),
+            },
+        ),
+        (
+            (1, 8, 1),
+            {
+                "params/embedding/token/embedding": (50_304, 768 // 8),
+                "params/layers/mlp/up/kernel": (12, 768 // 8, 3072),
+                "params/layers/mlp/down/kernel": (12, 3072, 768 // 8),
+            },
+        ),
+        (
+            (1, 1, 8),
+            {
+                "params/embedding/token/embedding": (50_304 // 8, 768),
+                "params/layers/mlp/up/kernel": (12, 768, 3072 // 8),
+                "params/layers/mlp/down/kernel": (12, 3072 // 8, 768),
+            },
+        ),
+    ],
+)
+def test_on_tensor_and_fsdp_meshes_a_device_has_a_part_of_base(sizes, expected):
+    parts = per_device(state_shapes(), mesh_of(*sizes))
+    assert {name: parts[name][1] for name in expected} == expected
+    total = sum(math.prod(whole) for whole, _ in parts.values())
+    held = sum(math.prod(part) for _, part in parts.values())
+    shards = sizes[1] * sizes[2]
+    # What stays whole: LayerNorm, some biases, and over `tensor` the positions and head/dense.
+    assert total / shards <= held < 1.1 * total / shards
+
+
+def test_weights_drawn_on_a_mesh_are_those_of_one_device():
+    mesh = mesh_of(2, 2, 2)
+    placed = shardings(initial_params(), mesh)
+    spread = jax.jit(lambda: init_params(CONFIG, jax.random.key(0)), out_shardings=placed)()
+    for (name, ours), theirs in zip(
+        named(spread).items(), jax.tree.leaves(initial_params()), strict=True
+    ):
+        assert ours.sharding == NamedSharding(mesh, spec_of(name))
+        np.testing.assert_allclose(ours, theirs, rtol=2e-6, err_msg=name)
+
+
+def test_abstract_has_shape_type_and_sharding():
+    mesh = mesh_of(1, 4, 2)
+    shapes = state_shapes()
+    target = abstract(shapes, mesh)
+    assert jax.tree.structure(target) == jax.tree.structure(shapes)
+    for (name, ours), theirs in zip(named(target).items(), jax.tree.leaves(shapes), strict=True):
+        assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+        assert ours.sharding == NamedSharding(mesh, spec_of(name))
+
+
+def test_batches_are_split_by_row_over_data_and_fsdp():
+    assert batch_sharding(mesh_of(2, 2, 2)).shard_shape((8, 16)) == (2, 16)
+    assert batch_sharding(mesh_of(1, 1, 8)).shard_shape((8, 16)) == (8, 16)
+
+
+def test_constraints_do_nothing_without_a_mesh():
+    x = jnp.zeros((8, 4, 16))
+    for place in ACTIVATION_SPECS:
+        assert constrain(x, place) is x
+    assert constrain_microbatches(x) is x
+
+
+def test_constraints_split_activations_under_a_mesh():
+    mesh = mesh_of(2, 2, 2)
+    x = np.zeros((8, 4, 16), np.float32)
+    expected = {"hidden": (2, 4, 16), "masked_hidden": (2, 4, 16), "logits": (2, 4, 8)}
+    assert set(expected) == set(ACTIVATION_SPECS)
+    with jax.set_mesh(mesh):
+        for place, shape in expected.items():
+            y = jax.jit(lambda x, place=place: constrain(x + 1, place))(x)
+            assert y.sharding.shard_shape(y.shape) == shape, place
+        split = jax.jit(lambda x: constrain_microbatches({"a": x + 1}))(x)["a"]
+        # [microbatches, rows, …]: every device has rows of every microbatch.
+        assert split.sharding.shard_shape(split.shape) == (8, 1, 16)
+    with pytest.raises(KeyError), jax.set_mesh(mesh):
+        constrain(jnp.zeros((8, 4, 16)), "nowhere")
+
+
+def masked_batch():
+    source = generator(3)
+    # Rows have unlike numbers of predictions: a mean of the devices' means would be another.
+    weights = (np.arange(5) < np.array([5, 0, 1, 2, 5, 3, 1, 4])[:, None]).astype(np.float32)
+    tokens = random_tokens(1, num_rows=8, paddings=(0, 5, 1, 0, 0, 3, 0, 10))
+    positions = np.argsort(source.random((8, 16)))[:, :5].astype(np.int32)
+    targets = source.integers(0, CONFIG.vocab_size, (8, 5), np.int32)
+    targets[:, 0] = 7
+    return MaskedBatch(tokens, positions, targets, weights)
+
+
+def gradient_and_sums_on(*sizes):
+    """With dropout; on as many devices as the sizes ask for."""
+    mesh = jax.make_mesh(
+        sizes,
+        ("data", "fsdp", "tensor"),
+        axis_types=(AxisType.Auto,) * 3,
+        devices=jax.devices()[: math.prod(sizes)],
+    )
+    params, batch = random_params(), masked_batch()
+    params["head"]["bias"][7] = 4  # So that it is the prediction now and then.
+    placed = shardings(params, mesh)
+
+    def run(params, batch):
+        return gradient_of_batch(TINY, params, batch, row_keys(3, jnp.uint32(4), 8))
+
+    with jax.set_mesh(mesh):
+        return jax.jit(
+            run, in_shardings=(placed, batch_sharding(mesh)), out_shardings=(placed, None)
+        )(params, batch)
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    return gradient_and_sums_on(1, 1, 1)
+
+
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2)])
+def test_loss_and_gradient_with_dropout_are_the_same_on_any_mesh(on_one_device, sizes):
+    gradient, sums = gradient_and_sums_on(*sizes)
+    expected_gradient, expected_sums = on_one_device
+    np.testing.assert_allclose(sums.loss, expected_sums.loss, rtol=1e-6)
+    assert float(sums.correct) == float(expected_sums.correct) >= 5
+    assert sums.count == 21
+    size = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected_gradient))
+    expected_leaves = named(expected_gradient)
+    for name, leaf in named(gradient).items():
+        assert len(leaf.sharding.device_set) == 8
+        np.testing.assert_allclose(
+            leaf, expected_leaves[name], rtol=0, atol=2e-6 * size, err_msg=name
+        )
+
+
+def test_a_path_is_written_with_slashes():
+    ((path, _),) = jax.tree_util.tree_flatten_with_path({"layers": [{"bias": 1}]})[0]
+    assert path_name(path) == "layers/0/bias"
+    assert spec_of("head/bias") == P("tensor")

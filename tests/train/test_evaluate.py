@@ -1,0 +1,144 @@
+"""The loss on the validation rows, whatever the batches and devices."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+from roberta_jax.config import MeshConfig
+from roberta_jax.data.records import open_dataset
+from roberta_jax.encoder.model import bind, init_params
+from roberta_jax.parallel.mesh import make_mesh
+from roberta_jax.train import evaluate as evaluate_module
+from roberta_jax.train.evaluate import Evaluation, make_evaluator, perplexity
+from roberta_jax.train.pretrain import make_masker, resolve
+from tests.train.runs import tiny_config
+
+
+@pytest.fixture(scope="module")
+def rows(dataset):
+    return open_dataset(dataset, "validation")
+
+
+@pytest.fixture(scope="module")
+def config(rows):
+    return resolve(tiny_config(), rows)
+
+
+@pytest.fixture(scope="module")
+def params(config):
+    return init_params(config.encoder, jax.random.key(8))
+
+
+def evaluate(config, rows, params, *, mesh=None, batch_size=16, num_microbatches=1, max_rows=10**6):
+    train = dataclasses.replace(
+        config.train,
+        batch_size=batch_size,
+        num_microbatches=num_microbatches,
+        evaluation_rows=max_rows,
+    )
+    config = dataclasses.replace(config, train=train)
+    mesh = mesh or make_mesh(MeshConfig())
+    with jax.set_mesh(mesh):
+        return make_evaluator(config, make_masker(config, rows.tokenizer()), mesh)(params, rows)
+
+
+def directly(config, rows, params, index):
+    """The same by one product over all rows, in float64 from the logits on."""
+    tokens = rows.read(index).astype(np.int32)
+    masker = make_masker(config, rows.tokenizer())
+
+    @jax.jit
+    def compute(params, tokens, numbers):
+        key = jax.random.key(evaluate_module._EVALUATION_SEED)
+        masked = masker(tokens, numbers, jnp.zeros_like(numbers), key)
+        return masked, bind(config.encoder, params)(masked.tokens, masked.positions)
+
+    masked, logits = compute(params, tokens, index.astype(np.uint32))
+    logits = np.asarray(logits, np.float64)[..., : config.encoder.vocab_size]
+    log_total = np.log(np.exp(logits).sum(-1))
+    chosen = np.take_along_axis(logits, np.asarray(masked.targets)[..., None], -1)[..., 0]
+    weights = np.asarray(masked.weights)
+    hits = (logits.argmax(-1) == np.asarray(masked.targets)) * weights
+    count = weights.sum()
+    return ((log_total - chosen) * weights).sum() / count, hits.sum() / count, int(count)
+
+
+def assert_equal(evaluation, wanted):
+    loss, accuracy, count = wanted
+    assert evaluation.loss_nats == pytest.approx(loss, rel=1e-5)
+    assert evaluation.masked_accuracy == pytest.approx(accuracy, abs=1e-6)
+    assert evaluation.num_predictions == count
+
+
+def test_it_is_the_mean_over_all_predictions_of_all_rows(config, rows, params):
+    assert len(rows) % 16  # The last batch is filled up with rows that must not count.
+    wanted = directly(config, rows, params, np.arange(len(rows)))
+    assert_equal(evaluate(config, rows, params), wanted)
+
+
+def test_a_limit_takes_evenly_spaced_rows(config, rows, params):
+    index = np.arange(10) * len(rows) // 10
+    wanted = directly(config, rows, params, index)
+    assert_equal(evaluate(config, rows, params, max_rows=10), wanted)
+
+
+@pytest.mark.parametrize(("batch_size", "num_microbatches"), [(8, 1), (64, 1), (64, 4)])
+def test_the_size_of_the_batches_does_not_change_it(
+    config, rows, params, batch_size, num_microbatches
+):
+    wanted = directly(config, rows, params, np.arange(len(rows)))
+    found = evaluate(config, rows, params, batch_size=batch_size, num_microbatches=num_microbatches)
+    assert_equal(found, wanted)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)], ids=str)
+def test_the_devices_do_not_change_it(config, rows, params, shape):
+    devices = jax.devices()[: int(np.prod(shape))]
+    axes = ("data", "fsdp", "tensor")
+    mesh = jax.make_mesh(shape, axes, devices=devices, axis_types=(AxisType.Auto,) * 3)
+    wanted = evaluate(config, rows, params)
+    found = evaluate(config, rows, params, mesh=mesh)
+    assert found.num_predictions == wanted.num_predictions
+    assert found.loss_nats == pytest.approx(wanted.loss_nats, rel=1e-6)
+    assert found.masked_accuracy == wanted.masked_accuracy
+
+
+def test_every_call_uses_the_same_masks_and_no_dropout(config, rows, params):
+    mesh = make_mesh(MeshConfig())
+    with jax.set_mesh(mesh):
+        evaluator = make_evaluator(config, make_masker(config, rows.tokenizer()), mesh)
+        assert evaluator(params, rows) == evaluator(params, rows)
+
+
+def test_the_seed_of_the_run_does_not_change_it(config, rows, params):
+    other = dataclasses.replace(config, seed=77)
+    assert evaluate(other, rows, params) == evaluate(config, rows, params)
+
+
+def test_a_model_that_knows_nothing_has_the_loss_of_a_guess(config, rows, params):
+    nothing = jax.tree.map(jnp.zeros_like, params)
+    found = evaluate(config, rows, nothing)
+    assert found.loss_nats == pytest.approx(math.log(300), rel=1e-6)
+    assert found.perplexity == pytest.approx(300, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("loss", "value"),
+    [(0.0, 1.0), (1.0, math.e), (699.9, math.exp(699.9)), (700.0, math.inf), (1e30, math.inf)],
+)
+def test_a_perplexity_that_overflows_is_infinite(loss, value):
+    assert perplexity(loss) == value
+
+
+def test_the_perplexity_of_what_is_not_a_number_is_infinite():
+    assert perplexity(math.nan) == math.inf and perplexity(math.inf) == math.inf
+
+
+def test_means_come_from_sums_and_nothing_is_divided_by_zero():
+    assert Evaluation.of(10.0, 2.0, 4.0) == Evaluation(2.5, 0.5, 4)
+    assert Evaluation.of(0.0, 0.0, 0.0) == Evaluation(0.0, 0.0, 0)
