@@ -44,7 +44,7 @@ def demo_config() -> PretrainConfig:
         ),
         optimizer=OptimizerConfig(peak_learning_rate=3e-3, warmup_steps=200, clip_global_norm=1.0),
         train=TrainConfig(
-            num_steps=1_800,
+            num_steps=2_000,
             batch_size=64,
             log_every_steps=100,
             evaluate_every_steps=500,
