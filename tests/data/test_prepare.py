@@ -207,7 +207,8 @@ def test_an_id_outside_the_vocabulary_never_reaches_a_shard(
 
 
 SCRIPT = """
-import sys, time
+import resource, sys, time
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[5]),) * 2)
 from roberta_jax.data import prepare as module
 from roberta_jax.errors import UserError
 
@@ -229,9 +230,15 @@ except UserError as error:
 """
 
 
-def start(corpus_folder, tokenizer_folder, output, seconds, **options):
-    command = [sys.executable, "-c", SCRIPT, corpus_folder, tokenizer_folder, output, str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
+def start(
+    corpus_folder, tokenizer_folder, output, seconds, limit=resource.RLIM_INFINITY, **options
+):
+    # The limit is set in the child: a function to run between fork and exec would fork this
+    # process, in which other tests may have started jax and its threads.
+    command = [sys.executable, "-c", SCRIPT, corpus_folder, tokenizer_folder, output]
+    return subprocess.Popen(
+        [*command, str(seconds), str(limit)], stdout=subprocess.PIPE, text=True, **options
+    )
 
 
 def test_an_interrupted_run_leaves_nothing(corpus_folder, tokenizer_folder, tmp_path):
@@ -257,11 +264,7 @@ def test_a_killed_run_is_cleaned_up_by_the_next(corpus_folder, tokenizer_folder,
 def test_a_full_disk_ends_in_one_paragraph_and_leaves_nothing(
     corpus_folder, tokenizer_folder, tmp_path
 ):
-    def small_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, 70_000))
-
-    output = tmp_path / "out"
-    with start(corpus_folder, tokenizer_folder, output, 0, preexec_fn=small_files) as process:
+    with start(corpus_folder, tokenizer_folder, tmp_path / "out", 0, 70_000) as process:
         said, _ = process.communicate(timeout=60)
     assert process.returncode == MachineError.exit_code
     assert "cannot be written" in said.splitlines()[-1]
