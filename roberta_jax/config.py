@@ -26,9 +26,7 @@ class DataConfig:
 
     path: str = ""  # Folder that `roberta-jax prepare` wrote.
     sequence_length: int = 512  # Tokens per row; must be what the dataset was prepared with.
-    tokenizer_fingerprint: str = (
-        ""  # "" takes the dataset's tokenizer; else the dataset must have this one.
-    )
+    tokenizer_fingerprint: str = ""  # The dataset must have this one; "" takes the dataset's.
     num_read_threads: int = 2  # Threads that read records ahead of the step.
     prefetch_batches: int = 2  # Batches placed on the devices before they are needed.
 
@@ -61,13 +59,9 @@ class EncoderConfig:
     dropout_rate: float = 0.1  # After the embedding and after both sublayers.
     attention_dropout_rate: float = 0.1  # On the attention probabilities.
     layer_norm_epsilon: float = 1e-5
-    compute_dtype: str = (
-        "bfloat16"  # Of activations and matrix operands; parameters are always float32.
-    )
+    compute_dtype: str = "bfloat16"  # Of activations and operands; parameters are float32.
     rematerialization: str = "none"  # none | dots | full: what the backward pass computes again.
-    attention_implementation: str = (
-        "auto"  # auto | xla | cudnn, as jax.nn.dot_product_attention has it.
-    )
+    attention_implementation: str = "auto"  # auto | xla | cudnn (jax.nn.dot_product_attention).
 
     def padded_vocab_size(self) -> int:
         """Rows of the embedding table: `vocab_size` rounded up to `vocab_padding_multiple`."""
@@ -118,25 +112,19 @@ class EncoderConfig:
 class MaskingConfig:
     """Which tokens are predicted (paper section 2.2 and 4.1)."""
 
-    masking: str = (
-        "dynamic"  # dynamic: a new mask every epoch; static: `num_static_masks` masks in turn.
-    )
-    num_static_masks: int = 10
+    kind: str = "dynamic"  # dynamic: a new mask every epoch; static: the same few in turn.
+    num_static_masks: int = 10  # Masks of a row under static masking.
     rate: float = 0.15  # Share of a row's maskable tokens that are predicted.
     mask_share: float = 0.8  # Of the predicted tokens, shown as <mask>.
-    random_share: float = (
-        0.1  # Of the predicted tokens, shown as a random token; the rest stay as they are.
-    )
-    mask_special_tokens: bool = (
-        False  # fairseq also predicts <s> and </s>; BERT and transformers do not.
-    )
+    random_share: float = 0.1  # Shown as a random token; the rest stay as they are.
+    mask_special_tokens: bool = False  # fairseq also predicts <s> and </s>; BERT does not.
 
     def max_masked(self, sequence_length: int) -> int:
         """M, the slots per row that reach the vocabulary projection; enough for every row."""
         return max(1, math.ceil(self.rate * sequence_length))
 
     def validate(self) -> None:
-        _one_of(self.masking, "masking.masking", ("dynamic", "static"))
+        _one_of(self.kind, "masking.kind", ("dynamic", "static"))
         _require(
             self.num_static_masks >= 1,
             "masking.num_static_masks",

@@ -29,7 +29,7 @@ def get_config() -> c.PretrainConfig:
             max_positions=512,
             rematerialization="full",
         ),
-        masking=c.MaskingConfig(masking="dynamic", rate=0.15),
+        masking=c.MaskingConfig(kind="dynamic", rate=0.15),
         optimizer=c.OptimizerConfig(
             peak_learning_rate=6e-4,
             warmup_steps=24_000,

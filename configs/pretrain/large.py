@@ -28,7 +28,7 @@ def get_config() -> c.PretrainConfig:
             max_positions=512,
             rematerialization="full",
         ),
-        masking=c.MaskingConfig(masking="dynamic", rate=0.15),
+        masking=c.MaskingConfig(kind="dynamic", rate=0.15),
         optimizer=c.OptimizerConfig(
             peak_learning_rate=4e-4,
             warmup_steps=30_000,

@@ -1,8 +1,7 @@
 """Documents of sentences from files, as a stream in bounded memory.
 
 Plain text: a blank line ends a document, every other line is cut into sentences. JSON lines: every
-    object is a
-document, and line breaks inside its text field separate its lines.
+object is a document, and line breaks inside its text field separate its lines.
 """
 
 import dataclasses
@@ -29,9 +28,9 @@ class Document:
     """Sentences in their order, or a piece of a long document.
 
     Attributes:
-        sentences: at least one; none has line breaks, or white space at its ends.
-        source: file and line of its beginning.
-        is_start: False when the sentences go on with the document before.
+      sentences: at least one; none has line breaks, or white space at its ends.
+      source: file and line of its beginning.
+      is_start: False when the sentences go on with the document before.
     """
 
     sentences: list[str]
@@ -45,10 +44,8 @@ class ReadCounts:
 
     stored_bytes: int = 0  # Bytes of the files as stored, for progress.
     text_bytes: int = 0  # Bytes of the files, uncompressed.
-    replaced: int = (
-        0  # Lines (plain text) or documents (JSON) with bad text that was replaced by U+FFFD.
-    )
-    skipped: int = 0  # Lines or documents left out for their bad text.
+    replaced: int = 0  # Lines or JSON documents with bad text that was replaced by U+FFFD.
+    skipped: int = 0  # Lines or JSON documents left out for their bad text.
 
 
 def read_documents(
@@ -62,16 +59,16 @@ def read_documents(
     """Reads all documents of `files` in their order.
 
     Args:
-        files: what `find_files` found.
-        text_field: key of the text in JSON lines.
-        sentence_splitter: "line" or "punctuation".
-        on_bad_text: for text that is not UTF-8: "error", "replace" by U+FFFD, or "skip" the line or
-            JSON document.
-        counts: is kept up to date while reading.
+      files: what `find_files` found.
+      text_field: key of the text in JSON lines.
+      sentence_splitter: "line" or "punctuation".
+      on_bad_text: for text that is not UTF-8: "error", "replace" by U+FFFD, or "skip" the line or
+        JSON document.
+      counts: is kept up to date while reading.
 
     Raises:
-        UserError: a file is missing, damaged, not UTF-8 (with "error"), or not JSON lines with that
-            field. The message names file and line, or byte offset (in the uncompressed text).
+      UserError: a file is missing, damaged, not UTF-8 (with "error"), or not JSON lines with that
+        field. The message names file and line, or byte offset (in the uncompressed text).
     """
     if on_bad_text not in BAD_TEXT_RULES:
         raise UserError(

@@ -31,14 +31,14 @@ def encode_documents(
     """Encodes documents, or pieces of them.
 
     Args:
-        tokenizer: makes the ids.
-        documents: read no further ahead than the processes can be kept busy with.
-        num_processes: that encode beside this one; 0 encodes here. It changes the speed and never
-            the ids.
+      tokenizer: makes the ids.
+      documents: read no further ahead than the processes can be kept busy with.
+      num_processes: that encode beside this one; 0 encodes here. It changes the speed and never
+        the ids.
 
     Yields:
-        Split, whether a document begins, and ids uint32 [n] with `</s>` after every sentence, in
-        the order of `documents`.
+      Split, whether a document begins, and ids uint32 [n] with `</s>` after every sentence, in
+      the order of `documents`.
     """
     batches = _batches(documents)
     if num_processes == 0:

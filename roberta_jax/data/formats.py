@@ -53,8 +53,8 @@ class FullSentencesPacker:
         """Takes the next sentences of the corpus.
 
         Args:
-            ids: integers [n], every sentence followed by `</s>`.
-            starts_document: False when the sentences go on with the document of the call before.
+          ids: integers [n], every sentence followed by `</s>`.
+          starts_document: False when the sentences go on with the document of the call before.
         """
         ends = np.flatnonzero(ids == self._eos_id) + 1  # [sentences]
         assert (ends[-1] if len(ends) else 0) == len(ids), "the last sentence lacks its </s>"

@@ -37,7 +37,7 @@ def find_files(inputs: Sequence[str]) -> list[InputFile]:
     Of a local folder, files at any depth are taken; of a gs:// folder, those directly in it.
 
     Raises:
-        UserError: an input names nothing, is of another type, or all files are empty.
+      UserError: an input names nothing, is of another type, or all files are empty.
     """
     if not inputs:
         raise UserError(

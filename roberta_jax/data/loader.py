@@ -47,17 +47,17 @@ class Loader:
         """Plans the order; reads nothing yet.
 
         Args:
-            dataset: the rows; may be fewer than a batch.
-            batch_size: rows of a global batch; a multiple of `process_count`.
-            seed: of the order, in [0, 2^32).
-            process_index: which part of every global batch is read here.
-            process_count: how many parts there are.
-            num_threads: threads that read ahead.
-            num_workers: processes that read ahead; 0 reads in this one, which is enough for rows of
-                token ids.
+          dataset: the rows; may be fewer than a batch.
+          batch_size: rows of a global batch; a multiple of `process_count`.
+          seed: of the order, in [0, 2^32).
+          process_index: which part of every global batch is read here.
+          process_count: how many parts there are.
+          num_threads: threads that read ahead.
+          num_workers: processes that read ahead; 0 reads in this one, which is enough for rows of
+            token ids.
 
         Raises:
-            UserError: the dataset is empty or the processes do not divide the batch.
+          UserError: the dataset is empty or the processes do not divide the batch.
         """
         if not len(dataset):
             raise UserError(
@@ -109,8 +109,8 @@ def validation_batches(
     """The same rows in the same order at every call: all of them, or `max_rows` evenly spaced ones.
 
     Yields:
-        This process's part of each global batch, and weights [b] float32: 1, or 0 for rows that
-        only fill up the last batch.
+      This process's part of each global batch, and weights [b] float32: 1, or 0 for rows that
+      only fill up the last batch.
     """
     local_start, local_size = _local_rows(batch_size, process_index, process_count)
     num_rows = min(len(dataset), max_rows)

@@ -40,8 +40,8 @@ def new_folder(output: pathlib.Path) -> Iterator[pathlib.Path]:
     What stood at `output` is replaced. Leftovers of killed runs are removed.
 
     Raises:
-        UserError: another process is writing the same output now.
-        MachineError: the disk is full, or the place cannot be written.
+      UserError: another process is writing the same output now.
+      MachineError: the disk is full, or the place cannot be written.
     """
     partial = output.with_name(f"{output.name}.partial-{os.getpid()}")
     try:

@@ -48,9 +48,8 @@ class PrepareSettings:
 
     format: str = "full_sentences"
     sequence_length: int = 512  # Tokens per row.
-    validation_fraction: float = (
-        DEFAULT_VALIDATION_FRACTION  # Of the documents; 0 with a validation input.
-    )
+    # Of the documents; 0 with a validation input.
+    validation_fraction: float = DEFAULT_VALIDATION_FRACTION
     text_field: str = "text"
     sentence_splitter: str = "line"
     on_bad_text: str = "error"
@@ -78,21 +77,21 @@ def prepare(
     """Writes the dataset folder `output`, or finds that it is there already.
 
     Args:
-        inputs: files, folders, globs.
-        tokenizer_folder: what `roberta-jax tokenizer` wrote; a copy goes into the dataset.
-        output: a local folder.
-        settings: how the rows are made.
-        validation_inputs: text of the validation split; `settings.validation_fraction` must then be
-            0.
-        overwrite: make the dataset again, whatever inputs and settings the present one has.
-        say: takes the summary, line by line.
+      inputs: files, folders, globs.
+      tokenizer_folder: what `roberta-jax tokenizer` wrote; a copy goes into the dataset.
+      output: a local folder.
+      settings: how the rows are made.
+      validation_inputs: text of the validation split; `settings.validation_fraction` must then be
+        0.
+      overwrite: make the dataset again, whatever inputs and settings the present one has.
+      say: takes the summary, line by line.
 
     Returns:
-        The manifest of the dataset.
+      The manifest of the dataset.
 
     Raises:
-        UserError: something given cannot be used; nothing is left behind.
-        MachineError: the disk is full or the output cannot be written; nothing is left behind.
+      UserError: something given cannot be used; nothing is left behind.
+      MachineError: the disk is full or the output cannot be written; nothing is left behind.
     """
     settings.validate()
     if validation_inputs and settings.validation_fraction:

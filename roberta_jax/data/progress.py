@@ -49,9 +49,9 @@ class Progress:
         """Shows the state, if it is time again.
 
         Args:
-            done_bytes: of the input as stored, so compressed bytes of compressed files.
-            text_bytes: uncompressed text so far; the rate is of these.
-            detail: more counts, for example "12,000 documents".
+          done_bytes: of the input as stored, so compressed bytes of compressed files.
+          text_bytes: uncompressed text so far; the rate is of these.
+          detail: more counts, for example "12,000 documents".
         """
         now = time.monotonic()
         if now - self._last_shown < (LIVE_LINE_SECONDS if self._live else PLAIN_LINE_SECONDS):

@@ -1,9 +1,9 @@
 """Prepared rows on disk: ArrayRecord shards with a manifest; written in order, read in any order.
 
 A dataset is a folder: `manifest.json`, `tokenizer/`, `train-00000-of-00004.array_record`,
-    `validation-…`. One record is
-one row, its ids as little-endian uint16 (uint32 from 65,537 vocabulary entries on). ArrayRecord
-checks every record's hash when it is read, so damage raises instead of becoming other tokens.
+`validation-…`. One record is one row, its ids as little-endian uint16 (uint32 from 65,537
+vocabulary entries on). ArrayRecord checks every record's hash when it is read, so damage raises
+instead of becoming other tokens.
 """
 
 import hashlib
@@ -86,11 +86,11 @@ class RecordDataset:
     """The rows of one split of a prepared dataset, read by number.
 
     Attributes:
-        manifest: what the folder says about itself.
-        split: "train" or "validation".
-        sequence_length: tokens per row.
-        fingerprint: 16 hexadecimal digits that depend on the tokenizer and on every row of the
-            dataset.
+      manifest: what the folder says about itself.
+      split: "train" or "validation".
+      sequence_length: tokens per row.
+      fingerprint: 16 hexadecimal digits that depend on the tokenizer and on every row of the
+        dataset.
     """
 
     def __init__(self, folder: pathlib.Path, split: str, manifest: Manifest):
@@ -119,8 +119,8 @@ class RecordDataset:
         """The rows with the numbers `indices` [n], in that order: [n, T] uint16 or uint32.
 
         Raises:
-            IndexError: a number is negative or not less than the length.
-            UserError: a shard is damaged or missing; the message names it.
+          IndexError: a number is negative or not less than the length.
+          UserError: a shard is damaged or missing; the message names it.
         """
         indices = np.asarray(indices, np.int64)
         if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):

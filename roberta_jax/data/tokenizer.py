@@ -46,11 +46,11 @@ class Tokenizer:
     """A byte-level BPE vocabulary with RoBERTa's special ids.
 
     Attributes:
-        vocab_size: number of entries, special ones included.
-        bos_id, pad_id, eos_id, unk_id, mask_id: ids of `<s>`, `<pad>`, `</s>`, `<unk>`, `<mask>`.
-        special_ids: sorted ids that stand for no text; never masked, never a random replacement.
-        fingerprint: 16 hexadecimal digits that depend on kind, vocabulary and merges, not on the
-            files' formatting.
+      vocab_size: number of entries, special ones included.
+      bos_id, pad_id, eos_id, unk_id, mask_id: ids of `<s>`, `<pad>`, `</s>`, `<unk>`, `<mask>`.
+      special_ids: sorted ids that stand for no text; never masked, never a random replacement.
+      fingerprint: 16 hexadecimal digits that depend on kind, vocabulary and merges, not on the
+        files' formatting.
     """
 
     kind = "byte_bpe"
@@ -151,8 +151,8 @@ def train_byte_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """Learns a vocabulary of exactly `vocab_size` entries; the same texts give the same vocabulary.
 
     Raises:
-        UserError: the size leaves no room for the 256 bytes and the special tokens, or the texts do
-            not hold enough pairs to reach it; the message says which size they reach.
+      UserError: the size leaves no room for the 256 bytes and the special tokens, or the texts do
+        not hold enough pairs to reach it; the message says which size they reach.
     """
     if vocab_size < SMALLEST_VOCAB_SIZE:
         raise UserError(

@@ -52,15 +52,15 @@ def train_tokenizer_folder(
     """Trains a tokenizer and writes its folder, or finds that it is there already.
 
     Args:
-        inputs: files, folders, globs, as `prepare` reads them.
-        output: a local folder.
-        settings: how it is trained.
-        overwrite: make the tokenizer again, whatever the present one was made from.
-        say: takes the summary, line by line.
+      inputs: files, folders, globs, as `prepare` reads them.
+      output: a local folder.
+      settings: how it is trained.
+      overwrite: make the tokenizer again, whatever the present one was made from.
+      say: takes the summary, line by line.
 
     Raises:
-        UserError: something given cannot be used; nothing is left behind.
-        MachineError: the disk is full or the output cannot be written; nothing is left behind.
+      UserError: something given cannot be used; nothing is left behind.
+      MachineError: the disk is full or the output cannot be written; nothing is left behind.
     """
     settings.validate()
     files = find_files(inputs)

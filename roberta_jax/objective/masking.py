@@ -55,7 +55,7 @@ class Masker:
         Returns:
           A MaskedBatch with M = `config.max_masked(T)` slots per row.
         """
-        if self.config.masking == "static":
+        if self.config.kind == "static":
             epoch = epoch % self.config.num_static_masks
         tokens = tokens.astype(jnp.int32)
         row_keys = jax.vmap(lambda e, i: jax.random.fold_in(jax.random.fold_in(key, e), i))(

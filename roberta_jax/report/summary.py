@@ -54,7 +54,7 @@ def setting_rows(runs: Sequence[RunMetrics]) -> list[Row]:
         "computed in": "{encoder.compute_dtype}",
         "batch": "{train.batch_size} rows × {data.sequence_length} tokens",
         "learning rate": "{optimizer.peak_learning_rate}, warm-up {optimizer.warmup_steps} steps",
-        "masking": "{masking.masking}, {masking.rate}",
+        "masking": "{masking.kind}, {masking.rate}",
         "seed": "{seed}",
     }
     rows = [

@@ -147,14 +147,14 @@ def test_the_gradient_of_the_sum_is_the_mask_over_1_minus_rate(rate):
     np.testing.assert_allclose(y, gradient * x, rtol=1e-6)
 
 
-@given(st.permutations(range(8)), st.integers(1, 7), st.integers(0, 2**31 - 1))
-def test_a_row_gets_the_same_mask_in_any_batch(order, size, seed):
-    shape = (8, 4, 16)
+@given(st.permutations(range(8)), st.integers(0, 2**31 - 1))
+def test_a_row_gets_the_same_mask_in_any_batch(order, seed):
     keys = keys_of(seed, 3, 8)
-    mask = np.asarray(keep_mask(keys, shape, 0.3))
+    mask = np.asarray(keep_mask(keys, (8, 4, 16), 0.3))
     order = np.array(order)
-    np.testing.assert_array_equal(keep_mask(keys[order], shape, 0.3), mask[order])
-    np.testing.assert_array_equal(keep_mask(keys[:size], (size, 4, 16), 0.3), mask[:size])
+    np.testing.assert_array_equal(keep_mask(keys[order], (8, 4, 16), 0.3), mask[order])
+    few = order[:3]
+    np.testing.assert_array_equal(keep_mask(keys[few], (3, 4, 16), 0.3), mask[few])
 
 
 def test_a_row_key_does_not_depend_on_the_size_of_the_batch():

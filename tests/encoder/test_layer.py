@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from roberta_jax.encoder.layer import Layer, gelu
 from tests.encoder import reference
-from tests.encoder.tiny import CONFIG, dropped, functional, generator, initial_weights, wide
+from tests.encoder.tiny import CONFIG, dropped, functional, generator, wide
 
 KEYS = np.array([11, 22, 33], np.uint32)
 
@@ -83,18 +83,3 @@ def test_each_rate_can_be_0_alone(rate):
     np.testing.assert_allclose(
         without(params, x, real, KEYS), run(params, x, real), rtol=0, atol=1e-6
     )
-
-
-def test_a_layer_starts_with_normal_002_kernels_and_zero_biases():
-    config = dataclasses.replace(CONFIG, hidden_size=128, mlp_size=192)
-    params = initial_weights(lambda: Layer(config, rngs=nnx.Rngs(0)))
-    shapes = {"up": (128, 192), "down": (192, 128)}
-    linears = {**params["attention"], **params["mlp"]}
-    assert set(linears) == {"query", "key", "value", "out", "up", "down"}
-    for name, linear in linears.items():
-        kernel = np.asarray(linear["kernel"])
-        assert kernel.shape == shapes.get(name, (128, 128))
-        assert abs(kernel.std() / 0.02 - 1) < 5 / np.sqrt(2 * kernel.size)
-        assert not np.any(linear["bias"])
-    kernels = [np.asarray(linears[name]["kernel"]) for name in ("query", "key", "value", "out")]
-    assert abs(np.corrcoef([kernel.ravel() for kernel in kernels]) - np.eye(4)).max() < 0.05

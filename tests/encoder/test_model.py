@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from roberta_jax.config import EncoderConfig
 from roberta_jax.encoder.dropout import row_keys
-from roberta_jax.encoder.model import abstract_params, bind, count_params, init_params
+from roberta_jax.encoder.model import abstract_params, bind, count_params
 from roberta_jax.objective.loss import masked_lm_sums
 from roberta_jax.parallel.tables import path_name
 from tests.encoder import reference
@@ -21,6 +21,7 @@ from tests.encoder.tiny import (
     initial_params,
     model_logits,
     model_states,
+    params_of_seed,
     random_params,
     random_tokens,
     wide,
@@ -89,8 +90,7 @@ def test_roberta_has_as_many_parameters_as_published(config, expected):
 
 
 def test_initial_weights_are_a_function_of_the_key():
-    init = jax.jit(lambda seed: init_params(CONFIG, jax.random.key(seed)))
-    first, again, other = (named_leaves(init(seed)) for seed in (0, 0, 1))
+    first, again, other = (named_leaves(params_of_seed(seed)) for seed in (0, 0, 1))
     for name, leaf in first.items():
         np.testing.assert_array_equal(leaf, again[name])
         is_constant = name.endswith(("bias", "scale"))
@@ -104,10 +104,8 @@ def test_golden_initial_weights():
 
 
 def test_initial_weights_are_normal_002_or_the_constants_of_biases_and_scales():
-    config = dataclasses.replace(CONFIG, hidden_size=64, mlp_size=96, vocab_size=500)
-    for name, leaf in named_leaves(
-        jax.jit(lambda: init_params(config, jax.random.key(0)))()
-    ).items():
+    kernels = []
+    for name, leaf in named_leaves(initial_params()).items():
         leaf = np.asarray(leaf)
         assert leaf.dtype == np.float32, name
         if name.endswith("/bias"):
@@ -116,9 +114,13 @@ def test_initial_weights_are_normal_002_or_the_constants_of_biases_and_scales():
             assert np.all(leaf == 1), name
         else:
             drawn = leaf[leaf != 0]  # Without the rows of padding.
-            assert drawn.size >= 16 * 64, name
+            assert drawn.size >= 17 * 32, name
             assert abs(drawn.std() / 0.02 - 1) < 5 / np.sqrt(2 * drawn.size), name
+            # A truncated normal has nothing beyond 2 sigma.
             assert abs((np.abs(drawn) > 0.04).mean() - 0.0455) < 5 * np.sqrt(0.0434 / drawn.size)
+            kernels.append(drawn[: 17 * 32])
+    # No two of them are one draw.
+    assert np.abs(np.corrcoef(kernels) - np.eye(9)).max() < 5 / np.sqrt(17 * 32)
 
 
 def test_hidden_states_are_what_numpy_computes():
@@ -286,7 +288,7 @@ def test_bfloat16_is_near_float32_and_its_gradients_are_float32():
 
 
 def test_bind_makes_a_model_of_the_weights_themselves():
-    params = init_params(CONFIG, jax.random.key(0))
+    params = initial_params()
     model = bind(CONFIG, params)
     assert model.embedding.token.embedding[...] is params["embedding"]["token"]["embedding"]
     assert model.layers.mlp.up.kernel[...] is params["layers"]["mlp"]["up"]["kernel"]

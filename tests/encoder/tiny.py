@@ -45,9 +45,14 @@ def random_like(shapes, seed):
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
+@jax.jit
+def params_of_seed(seed):
+    return init_params(CONFIG, jax.random.key(seed))
+
+
 @functools.cache
 def initial_params():
-    return jax.jit(lambda: init_params(CONFIG, jax.random.key(0)))()
+    return params_of_seed(0)
 
 
 def random_params(seed=0):

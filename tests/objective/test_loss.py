@@ -41,7 +41,7 @@ def as_numbers(sums):
 @pytest.mark.parametrize("scale", [0.1, 3.0, 300.0])
 def test_cross_entropy_is_what_numpy_computes(scale):
     logits, targets, _ = draw(1, scale)
-    losses = cross_entropy(logits, targets)
+    losses = jax.jit(cross_entropy)(logits, targets)
     np.testing.assert_allclose(
         losses, losses_of_numpy(logits, targets), rtol=2e-6, atol=3e-7 * scale + 1e-6
     )
@@ -115,7 +115,7 @@ def test_the_gradient_is_that_of_a_plain_log_softmax(scale):
 
     gradient = gradient_of(logits, targets, weights)
     tolerance = 1e-6 + 6e-8 * scale  # The logits themselves are rounded.
-    np.testing.assert_allclose(gradient, jax.grad(plain)(logits), rtol=0, atol=tolerance)
+    np.testing.assert_allclose(gradient, jax.jit(jax.grad(plain))(logits), rtol=0, atol=tolerance)
     # Softmax minus one: the sum over the entries is 0.
     np.testing.assert_allclose(gradient.sum(-1), 0, atol=tolerance)
 

@@ -263,7 +263,7 @@ def test_epoch_and_index_are_not_interchangeable():
 
 @pytest.mark.parametrize("num_static_masks", [10, 3])
 def test_static_masks_come_again_after_their_number_of_epochs(num_static_masks):
-    static = masker(masking="static", num_static_masks=num_static_masks)
+    static = masker(kind="static", num_static_masks=num_static_masks)
     epochs = np.arange(32)
     tokens, index = np.broadcast_to(ROWS[0], (32, LENGTH)), np.full(32, 4)
     batch = static(tokens, index, epochs)

@@ -97,6 +97,14 @@ def steps_of(config, params):
         yield params, state
 
 
+def first_update(config, gradient, params):
+    optimizer, _ = make_optimizer(config, NUM_STEPS)
+    update = jax.jit(
+        lambda gradient, params: optimizer.update(gradient, optimizer.init(params), params)
+    )
+    return update(gradient, params)[0]
+
+
 @pytest.mark.parametrize("decay_table", ["bert", "fairseq"])
 @pytest.mark.parametrize("clip_global_norm", [math.inf, 1.0])
 def test_several_steps_are_those_of_numpy(decay_table, clip_global_norm):
@@ -125,11 +133,8 @@ def test_the_defaults_are_those_of_roberta():
 
 def test_without_gradient_only_what_decays_moves():
     config = OptimizerConfig(peak_learning_rate=0.5, warmup_steps=1, weight_decay=0.1)
-    optimizer, _ = make_optimizer(config, NUM_STEPS)
     params = nested(draw(1, False))
-    updates, _ = optimizer.update(
-        jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params
-    )
+    updates = first_update(config, jax.tree.map(np.zeros_like, params), params)
     moved = flat(apply_updates(params, updates))
     for name, leaf in flat(params).items():
         factor = 1 - 0.5 * 0.1 if LEAVES[name][2] else 1
@@ -138,10 +143,10 @@ def test_without_gradient_only_what_decays_moves():
 
 def test_the_first_update_has_the_rate_of_step_0_and_no_bias_of_the_moments():
     config = OptimizerConfig(peak_learning_rate=0.4, warmup_steps=4, weight_decay=0.0)
-    optimizer, rate = make_optimizer(config, NUM_STEPS)
+    _, rate = make_optimizer(config, NUM_STEPS)
     params = nested(draw(1, False))
-    gradient = jax.tree.map(lambda leaf: 1000 * jnp.sign(leaf), params)
-    updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+    gradient = jax.tree.map(lambda leaf: 1000 * np.sign(leaf), params)
+    updates = first_update(config, gradient, params)
     np.testing.assert_allclose(rate(jnp.int32(0)), 0.1, rtol=1e-6)
     for name, leaf in flat(updates).items():
         np.testing.assert_allclose(leaf, -0.1 * np.sign(flat(params)[name]), rtol=1e-5)
@@ -178,8 +183,7 @@ def test_the_clip_scales_all_leaves_by_one_factor_and_only_beyond_the_limit(limi
         weight_decay=0.0,
         clip_global_norm=limit,
     )
-    optimizer, _ = make_optimizer(config, NUM_STEPS)
     gradient = {"head": {"bias": jnp.array([0.6, 0.0])}, "norm": {"scale": jnp.array([0.8])}}
-    updates, _ = optimizer.update(gradient, optimizer.init(gradient), gradient)
+    updates = first_update(config, gradient, gradient)
     expected = jax.tree.map(lambda leaf: -1e-6 * leaf * min(1, limit), gradient)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), updates, expected)
