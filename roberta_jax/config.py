@@ -28,6 +28,7 @@ class DataConfig:
     sequence_length: int = 512  # Tokens per row; must be what the dataset was prepared with.
     tokenizer_fingerprint: str = ""  # The dataset must have this one; "" takes the dataset's.
     num_read_threads: int = 2  # Threads that read records ahead of the step.
+    num_read_processes: int = 0  # Processes that do so instead, for slow disks; 0: this one.
     prefetch_batches: int = 2  # Batches placed on the devices before they are needed.
 
     def validate(self) -> None:
@@ -39,6 +40,12 @@ class DataConfig:
         )
         _require(
             self.num_read_threads >= 1, "data.num_read_threads", self.num_read_threads, "at least 1"
+        )
+        _require(
+            self.num_read_processes >= 0,
+            "data.num_read_processes",
+            self.num_read_processes,
+            "0 or more",
         )
         _require(
             self.prefetch_batches >= 1, "data.prefetch_batches", self.prefetch_batches, "at least 1"

@@ -5,6 +5,9 @@ command line prints it without a traceback and leaves with its `exit_code`; from
 ordinary `ValueError`.
 """
 
+# Exit code after Ctrl-C or SIGTERM, as a shell has it.
+INTERRUPTED = 130
+
 
 class UserError(ValueError):
     """Something that the user can mend: a flag, a config key, an input file. Exit code 2."""

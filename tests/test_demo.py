@@ -10,7 +10,7 @@ import pytest
 from roberta_jax import demo
 from roberta_jax.cli.main import main
 from roberta_jax.data import embedded
-from roberta_jax.train.pretrain import INTERRUPTED
+from roberta_jax.errors import INTERRUPTED
 from tests.train import runs
 from tests.train.fixtures import programs  # noqa: F401
 

@@ -1,13 +1,15 @@
 """Checkpoints of one workdir: saved in the background, verified when restored."""
 
+import contextlib
 import dataclasses
+import errno
 import gc
 import hashlib
 import json
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,10 @@ from roberta_jax.errors import MachineError, UserError
 
 _DAMAGED = "damaged"
 _SUPERSEDED = "superseded"
+
+# What a machine refuses says nothing about the checkpoint.
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
+_REFUSAL_WORDS = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED")
 
 # What orbax writes last into the folder of a step (AtomicityMode.COMMIT_FILE).
 COMMIT_MARKER = "commit_success.txt"
@@ -41,6 +47,10 @@ class _Preservation:
         steps = [checkpoint.step for checkpoint in checkpoints]
         kept = steps_to_keep(steps, self.config, self.evaluation_loss_nats)
         return [step in kept for step in steps]
+
+
+class DamagedCheckpointError(UserError):
+    """What is stored is not what was saved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +76,6 @@ class CheckpointStore:
         self._preservation = _Preservation(config or CheckpointConfig())
         self._reader = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
         self._manager = None if config is None else self._open()
-        self._last_good: int | None = max(self.steps(), default=None)
         for step in self.steps() if self._manager else ():
             self._note_evaluation(step, self._try_record(step))
 
@@ -122,10 +131,10 @@ class CheckpointStore:
         """
         assert self._manager is not None, "a store without a config is read only"
         self.check()
-        record = {**record, "fingerprint": fingerprint(state)}
+        record = {**record, "arrays": _layout(state), "fingerprint": fingerprint(state)}
         record["checksum"] = _checksum(record)
         self._note_evaluation(step, record)
-        with _explained(self._last_good):
+        with self._explained():
             saved = self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -135,17 +144,16 @@ class CheckpointStore:
         assert saved, f"orbax skips step {step}: it is not later than the ones that are there"
 
     def check(self) -> None:
-        """Raises MachineError if a save in the background has failed."""
-        if self._manager is not None:
-            with _explained(self._last_good):
-                self._manager.check_for_errors()
+        """Raises MachineError if a save in the background has failed; waits for nothing."""
+        # orbax's own check_for_errors is silent about what its finalizing thread has met.
+        if self._manager is not None and not self._manager.is_saving_in_progress():
+            self.wait()
 
     def wait(self) -> None:
         """Returns when everything is on disk; raises MachineError if it is not."""
         if self._manager is not None:
-            with _explained(self._last_good):
+            with self._explained():
                 self._manager.wait_until_finished()
-            self._last_good = max(self.steps(), default=None)
 
     def close(self) -> None:
         """Waits and closes."""
@@ -155,7 +163,11 @@ class CheckpointStore:
         self._reader.close()
 
     def read_record(self, step: int) -> dict[str, Any]:
-        """What was stored beside the state of a step; UserError if that is damaged."""
+        """What was stored beside the state of a step.
+
+        Raises:
+          DamagedCheckpointError: it is not what was saved.
+        """
         record = dict(self._read(step, record=ocp.args.JsonRestore())["record"])
         if record.pop("checksum", None) != _checksum(record):
             raise self._damaged(step, "its record is not what was saved")
@@ -169,11 +181,57 @@ class CheckpointStore:
           target: the tree as ShapeDtypeStructs with shardings; any mesh will do.
 
         Raises:
-          UserError: it cannot be read, or the stored bytes are not the saved ones.
+          DamagedCheckpointError: the stored bytes are not the saved ones, or cannot be read.
+          MachineError: this machine refuses to read them; nothing is wrong with them.
+          UserError: the tree has other arrays than `target`.
         """
         record = self.read_record(step)
+        self._check_layout(step, record["arrays"], _layout(target))
         state = self._read(step, state=ocp.args.StandardRestore(target))["state"]
-        stored, found = record.get("fingerprint", {}), fingerprint(state)
+        self._check_contents(step, record["fingerprint"], state)
+        return Restored(step, state, record)
+
+    def restore_part(self, step: int, target: dict[str, Any]) -> Restored:
+        """Some of the top-level fields of the state at `step`, verified; the others are not read.
+
+        Args:
+          step: one of `steps()`.
+          target: field → tree of ShapeDtypeStructs with shardings.
+
+        Raises:
+          As `restore`.
+        """
+        record = self.read_record(step)
+        inside = tuple(f"{field}/" for field in target)
+        arrays, contents = (
+            {path: value for path, value in record[name].items() if path.startswith(inside)}
+            for name in ("arrays", "fingerprint")
+        )
+        self._check_layout(step, arrays, _layout(target))
+        arguments = ocp.args.PyTreeRestore(
+            item=target,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+            partial_restore=True,
+        )
+        with contextlib.closing(ocp.Checkpointer(ocp.PyTreeCheckpointHandler())) as reader:
+            folder = self.folder / str(step) / "state"
+            state = self._explain_read(step, lambda: reader.restore(folder, args=arguments))
+        self._check_contents(step, contents, state)
+        return Restored(step, state, record)
+
+    def _check_layout(self, step: int, stored: dict[str, str], wanted: dict[str, str]) -> None:
+        different = sorted(path for path in stored | wanted if stored.get(path) != wanted.get(path))
+        if different:
+            first = different[0]
+            raise UserError(
+                f"Checkpoint {self.folder / str(step)} holds other arrays than this run: "
+                f"{len(different)} differ, the first being {first}, which is "
+                f"{stored.get(first, 'missing')} there and {wanted.get(first, 'missing')} here. "
+                "Use the config, and the version of roberta_jax, that it was made with."
+            )
+
+    def _check_contents(self, step: int, stored: dict[str, str], state: Any) -> None:
+        found = fingerprint(state)
         wrong = sorted(path for path in stored | found if stored.get(path) != found.get(path))
         if wrong:
             raise self._damaged(
@@ -181,10 +239,9 @@ class CheckpointStore:
                 f"the contents of {len(wrong)} arrays are not what was saved, the first being "
                 f"{wrong[0]}",
             )
-        return Restored(step, state, record)
 
-    def restore_newest(self, target: Any, say: Any = print) -> Restored | None:
-        """The newest checkpoint that verifies; damaged ones are set aside on the way.
+    def restore_newest(self, target: Any, say: Callable[[str], None] = print) -> Restored | None:
+        """The newest checkpoint that verifies; newer ones, which are damaged, are set aside.
 
         Args:
           target: as for `restore`.
@@ -194,18 +251,25 @@ class CheckpointStore:
           None if there is no checkpoint at all.
 
         Raises:
-          UserError: there are checkpoints, or were, and none is good.
+          UserError: there are checkpoints, or were, and none is good; nothing was changed.
         """
+        damaged: list[tuple[int, DamagedCheckpointError]] = []
         for step in reversed(self.steps()):
             try:
-                return self.restore(step, target)
-            except UserError as error:
-                say(f"{error} It was set aside as {self._rename(step, _DAMAGED)}.")
-        if damaged := self.set_aside():
+                restored = self.restore(step, target)
+            except DamagedCheckpointError as error:
+                damaged.append((step, error))
+                continue
+            for bad, reason in damaged:
+                say(f"{reason} It was set aside as {self._rename(bad, _DAMAGED)}.")
+            return restored
+        bad_ones = [str(step) for step, _ in damaged] + self.set_aside()
+        if bad_ones:
+            first = f" {damaged[0][1]}" if damaged else ""
             raise UserError(
-                f"No checkpoint in {self.folder} can be restored: {', '.join(damaged)}. This is "
-                "not a fresh start, so nothing was changed. Look at those folders, or begin again "
-                "in another --workdir."
+                f"No checkpoint in {self.folder} can be restored: {', '.join(bad_ones)}.{first} "
+                "This is not a fresh start, so nothing was changed. Look at those folders, or "
+                "begin again in another --workdir."
             )
         return None
 
@@ -220,24 +284,34 @@ class CheckpointStore:
             number += 1
             target = self.folder / f"{step}.{reason}-{number}"
         source.rename(target)
+        self._preservation.evaluation_loss_nats.pop(step, None)
         if self._manager is not None:
             self._manager.reload()
-        self._last_good = max(self.steps(), default=None)
         return target.name
 
     def _read(self, step: int, **items: Any) -> Any:
+        folder, arguments = self.folder / str(step), ocp.args.Composite(**items)
+        return self._explain_read(step, lambda: self._reader.restore(folder, args=arguments))
+
+    def _explain_read(self, step: int, read: Callable[[], Any]) -> Any:
         try:
-            return self._reader.restore(self.folder / str(step), args=ocp.args.Composite(**items))
-        except jax.errors.JaxRuntimeError:
-            raise  # A device without memory, say: the checkpoint is not to blame.
+            return read()
+        except (jax.errors.JaxRuntimeError, MemoryError):
+            raise  # Too little memory, say: the checkpoint is not to blame.
         # Damage surfaces as anything: orbax raises bare Exception, KeyError, JSONDecodeError.
         except Exception as error:
+            number = error.errno if isinstance(error, OSError) else None
             reason = " ".join(str(error).split())[:200]
         _collect_quietly()
+        if number in _REFUSALS or any(word in reason for word in _REFUSAL_WORDS):
+            raise MachineError(
+                f"Checkpoint {self.folder / str(step)} cannot be read: {reason}. It was left as "
+                "it is. Mend that, and run the same command again."
+            )
         raise self._damaged(step, reason)
 
-    def _damaged(self, step: int, reason: str) -> UserError:
-        return UserError(f"Checkpoint {self.folder / str(step)} is damaged: {reason}.")
+    def _damaged(self, step: int, reason: str) -> DamagedCheckpointError:
+        return DamagedCheckpointError(f"Checkpoint {self.folder / str(step)} is damaged: {reason}.")
 
     def _try_record(self, step: int) -> dict[str, Any]:
         try:
@@ -246,18 +320,42 @@ class CheckpointStore:
             return {}
 
     def _note_evaluation(self, step: int, record: dict[str, Any]) -> None:
+        losses = self._preservation.evaluation_loss_nats
+        losses.pop(step, None)
         if "evaluation_loss_nats" in record:
-            self._preservation.evaluation_loss_nats[step] = record["evaluation_loss_nats"]
+            losses[step] = record["evaluation_loss_nats"]
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns what orbax raises when it cannot write into one paragraph."""
+        try:
+            yield
+        # tensorstore reports a full disk as ValueError OUT_OF_RANGE or RESOURCE_EXHAUSTED.
+        except (OSError, ValueError) as error:
+            newest = max(self.steps(), default=None)
+            kept = "none yet" if newest is None else f"step {newest}"
+            raise MachineError(
+                f"A checkpoint could not be written: {' '.join(str(error).split())[:300]}. Is the "
+                f"disk full? The last good checkpoint is {kept}. Make room and run the same "
+                "command again; it goes on from there."
+            ) from error
+
+
+def _layout(tree: Any) -> dict[str, str]:
+    """Path → type and shape of every array, such as "float32[12,768,3072]"."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): (
+            f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+        )
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def _collect_quietly() -> None:
     """Ends the tasks that a failed read of orbax leaves behind, which would complain later."""
     complain = sys.unraisablehook
-
-    def complain_of_others(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            complain(unraisable)
-
+    if isinstance(complain, _ComplainOfOthers):
+        complain = complain.before  # Of an earlier call.
     sys.unraisablehook = lambda unraisable: None
     asyncio_log = logging.getLogger("asyncio")
     silent, asyncio_log.disabled = asyncio_log.disabled, True
@@ -267,28 +365,19 @@ def _collect_quietly() -> None:
     finally:
         asyncio_log.disabled = silent
         # Reads of other arrays may still be under way, and find orbax's event loop closed.
-        sys.unraisablehook = complain_of_others
+        sys.unraisablehook = _ComplainOfOthers(complain)
+
+
+@dataclasses.dataclass(frozen=True)
+class _ComplainOfOthers:
+    """A hook for errors that nobody can catch, silent about orbax's closed event loop."""
+
+    before: Callable[[Any], Any]
+
+    def __call__(self, unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            self.before(unraisable)
 
 
 def _checksum(record: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
-
-
-class _explained:
-    """Turns what orbax raises when it cannot write into one paragraph."""
-
-    def __init__(self, last_good: int | None):
-        self._last_good = last_good
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
-        # tensorstore reports a full disk as ValueError OUT_OF_RANGE or RESOURCE_EXHAUSTED.
-        if isinstance(error, (OSError, ValueError)) and not isinstance(error, UserError):
-            kept = "none yet" if self._last_good is None else f"step {self._last_good}"
-            raise MachineError(
-                f"A checkpoint could not be written: {' '.join(str(error).split())[:300]}. Is the "
-                f"disk full? The last good checkpoint is {kept}. Make room and run the same "
-                "command again; it goes on from there."
-            ) from error

@@ -9,12 +9,11 @@ from types import ModuleType
 from absl import flags as absl_flags
 
 from roberta_jax import __version__
-from roberta_jax.errors import MachineError, UserError
+from roberta_jax.errors import INTERRUPTED, MachineError, UserError
 
 # In the order in which a newcomer needs them. The module of a verb has `-` as `_`.
 VERBS = ("demo", "tokenizer", "prepare", "pretrain", "evaluate", "fill-mask", "report")
 
-INTERRUPTED = 130
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 

@@ -17,8 +17,9 @@ from roberta_jax.errors import UserError
 PIECE_CHARACTERS = 1 << 15
 # A longer line of plain text is cut, at a blank if it has one.
 LONGEST_LINE_BYTES = 1 << 20
-# A JSON object must be parsed whole.
-LONGEST_JSON_BYTES = 1 << 27
+LONGEST_LINE_CHARACTERS = 1 << 20  # The same for the text of a JSON object.
+# A JSON object must be parsed whole, which takes up to nine times as many bytes of memory.
+LONGEST_JSON_BYTES = 1 << 25
 BAD_TEXT_RULES = ("error", "replace", "skip")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -207,7 +208,9 @@ def _json_pieces(
                 f"{place} has more than {LONGEST_JSON_BYTES >> 20} MiB in one JSON object; write "
                 "it as several documents."
             )
-        decoded = text.decode(line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line, offset)
+        if number == 1 and line.startswith(BYTE_ORDER_MARK):
+            offset, line = len(BYTE_ORDER_MARK), line[len(BYTE_ORDER_MARK) :]
+        decoded = text.decode(line, offset)
         offset += len(line)
         if decoded is None or not decoded.strip():
             continue
@@ -244,7 +247,7 @@ def _text_of(line: str, place: str, text_field: str) -> str:
 def _pieces_of(content: str, place: str, split: Callable[[str], list[str]]) -> Iterator[Document]:
     sentences: list[str] = []
     characters, is_start = 0, True
-    for line in content.split("\n"):
+    for line in _lines_of(content):
         sentences += split(line)
         characters += len(line)
         if characters >= PIECE_CHARACTERS and sentences:
@@ -252,3 +255,20 @@ def _pieces_of(content: str, place: str, split: Callable[[str], list[str]]) -> I
             sentences, characters, is_start = [], 0, False
     if sentences:
         yield Document(sentences, place, is_start)
+
+
+def _lines_of(content: str) -> Iterator[str]:
+    """The lines of a text; one over the limit is cut, if possible at a blank."""
+    start = 0
+    while start < len(content):
+        limit = start + LONGEST_LINE_CHARACTERS
+        end = content.find("\n", start, limit + 1)
+        if end < 0 and limit < len(content):
+            end = content.rfind(" ", start + 1, limit)
+            end = limit if end < 0 else end
+            yield content[start:end]
+            start = end
+        else:
+            end = len(content) if end < 0 else end
+            yield content[start:end]
+            start = end + 1

@@ -8,7 +8,7 @@ save: `examples_seen` says it all.
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import grain
@@ -64,13 +64,12 @@ class Loader:
                 f"The split {dataset.split!r} of {dataset.folder} has no rows. Prepare a larger "
                 "corpus."
             )
-        self.steps_per_epoch = max(1, len(dataset) // batch_size)
         self._order = _shuffled_order(len(dataset), seed)
         self._dataset, self._batch_size = dataset, batch_size
         self._local_start, self._local_size = _local_rows(batch_size, process_index, process_count)
         self._num_threads, self._num_workers = num_threads, num_workers
 
-    def batches(self, examples_seen: int = 0) -> Iterator[Batch]:
+    def batches(self, examples_seen: int = 0) -> Generator[Batch]:
         """Batches without end, the first one beginning with example `examples_seen` of the run.
 
         Closing the iterator stops the reading ahead.

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Iterator
 
 from roberta_jax.errors import MachineError, UserError
@@ -25,10 +26,11 @@ _MACHINE_ERRORS = {
 
 
 def local_path(name: str | pathlib.Path) -> pathlib.Path:
-    """The path of an output; raises UserError when it is not on this machine's disks."""
+    """The path of a folder of ours; raises UserError when it is not on this machine's disks."""
     if "://" in str(name):
         raise UserError(
-            f"The output {name} is not local. Write to a local folder and copy it there."
+            f"The folder {name} is not local. Datasets and workdirs are read and written on local "
+            "disks: use a local folder, and copy it from or to there."
         )
     return pathlib.Path(name)
 
@@ -43,20 +45,23 @@ def new_folder(output: pathlib.Path) -> Iterator[pathlib.Path]:
       UserError: another process is writing the same output now.
       MachineError: the disk is full, or the place cannot be written.
     """
-    partial = output.with_name(f"{output.name}.partial-{os.getpid()}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(output)
-        partial.mkdir()
+        partial = pathlib.Path(
+            tempfile.mkdtemp(prefix=f"{output.name}.partial-", dir=output.parent)
+        )
         # The lock ends with the process, however it ends, and tells leftovers from work in
         # progress.
         lock = os.open(partial, os.O_RDONLY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield partial
+            partial.chmod(0o777 & ~_umask())  # mkdtemp keeps other users out.
             _flush_to_disk(partial)
             _put_in_place(partial, output)
         finally:
+            shutil.rmtree(partial, ignore_errors=True)
             os.close(lock)
     except OSError as error:
         if error.errno in _MACHINE_ERRORS:
@@ -65,8 +70,12 @@ def new_folder(output: pathlib.Path) -> Iterator[pathlib.Path]:
                 "Free some space or choose another place."
             ) from error
         raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _remove_leftovers(output: pathlib.Path) -> None:

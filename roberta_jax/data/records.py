@@ -14,6 +14,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from roberta_jax.data.manifest import MANIFEST_NAME, Manifest, Shard
+from roberta_jax.data.output_folder import local_path
 from roberta_jax.data.tokenizer import Tokenizer, load_tokenizer
 from roberta_jax.errors import MachineError, UserError
 
@@ -171,7 +172,7 @@ def open_dataset(folder: str | pathlib.Path, split: str) -> RecordDataset:
 
     Raises UserError when it is missing, damaged or incomplete.
     """
-    folder = pathlib.Path(folder)
+    folder = local_path(folder)
     manifest = Manifest.load(folder)
     if split not in manifest.splits:
         raise UserError(

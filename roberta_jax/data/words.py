@@ -6,6 +6,7 @@ than merging bytes every time.
 """
 
 import re
+import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 
@@ -14,8 +15,9 @@ import numpy as np
 # Beyond it are scripts without blanks between words, where words hardly repeat, and characters
 # younger than the Unicode tables of some Python. A text with such characters is not encoded here.
 LAST_CHARACTER = 0x2FFF
-# So many words take about 100 MB.
-MOST_WORDS = 400_000
+# Memory for words and their ids; about 400,000 words of a European language.
+MOST_BYTES = 100 << 20
+DICT_ENTRY_BYTES = 100
 # Unicode's White_Space, as GPT-2's \s; Python's own adds U+001C to U+001F.
 _SPACES = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f"
 
@@ -52,6 +54,7 @@ class WordEncoder:
         """`encode_batch` gives the ids of words that are met for the first time."""
         self._encode_batch = encode_batch
         self._ids_of_word: dict[str, bytes] = {}
+        self._bytes = 0
 
     def encode(self, text: str) -> np.ndarray | None:
         """Ids uint32 [n], or None when the text has characters that must be encoded otherwise."""
@@ -66,8 +69,11 @@ class WordEncoder:
         return np.frombuffer(data, np.uint32)
 
     def _learn(self, words: set[str]) -> None:
-        if len(self._ids_of_word) > MOST_WORDS:
+        if self._bytes > MOST_BYTES:
             self._ids_of_word.clear()  # Frequent words are back at once.
+            self._bytes = 0
         missing = [word for word in words if word not in self._ids_of_word]
         for word, ids in zip(missing, self._encode_batch(missing), strict=True):
-            self._ids_of_word[word] = np.array(ids, np.uint32).tobytes()
+            data = np.array(ids, np.uint32).tobytes()
+            self._ids_of_word[word] = data
+            self._bytes += sys.getsizeof(word) + sys.getsizeof(data) + DICT_ENTRY_BYTES

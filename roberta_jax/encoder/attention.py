@@ -9,7 +9,7 @@ from flax import nnx
 
 from roberta_jax.config import EncoderConfig
 from roberta_jax.encoder.dropout import dropout
-from roberta_jax.encoder.product import Linear
+from roberta_jax.encoder.product import Linear, contract
 
 
 def fused_implementation(
@@ -86,8 +86,8 @@ class SelfAttention(nnx.Module):
         mask: jax.Array,
         keys: jax.Array,
     ) -> jax.Array:
-        scores = jnp.einsum("bthk,bshk->bhts", query, key, preferred_element_type=jnp.float32)
+        scores = contract(query, key, ("bthk", "bshk", "bhts"), jnp.dtype(jnp.float32))
         scores = jnp.where(mask, scores * query.shape[-1] ** -0.5, -1e30)
         weights = softmax(scores, value.dtype)  # [B, H, T, S]
         weights = dropout(weights, keys, self.dropout_rate)
-        return jnp.einsum("bhts,bshk->bthk", weights, value)
+        return contract(weights, value, ("bhts", "bshk", "bthk"), value.dtype)

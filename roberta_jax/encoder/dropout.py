@@ -46,8 +46,9 @@ def keep_mask(keys: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _dropout(x: jax.Array, keys: jax.Array, rate: float) -> jax.Array:
-    scale = jnp.asarray(1 / (1 - rate), x.dtype)
-    return jnp.where(keep_mask(keys, x.shape, rate), x * scale, jnp.zeros((), x.dtype))
+    # Scaled in float32: in bfloat16, 1 / 0.9 would be 1.109.
+    scaled = (x.astype(jnp.float32) * (1 / (1 - rate))).astype(x.dtype)
+    return jnp.where(keep_mask(keys, x.shape, rate), scaled, jnp.zeros((), x.dtype))
 
 
 def _dropout_forward(x: jax.Array, keys: jax.Array, rate: float) -> tuple[jax.Array, jax.Array]:

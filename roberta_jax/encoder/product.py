@@ -3,7 +3,8 @@
 `jax.lax.dot_general(preferred_element_type=float32)` gives that forward, but its transpose would
 multiply a float32 cotangent with a bfloat16 operand, which runs as a slow float32 product. Here the
 cotangent is rounded to the compute type first, so all three products run on bfloat16 units, and the
-weight's gradient stays float32.
+weight's gradient stays float32. Products of float32 are asked for in full precision: TPUs and GPUs
+would else round their operands.
 """
 
 import functools
@@ -39,8 +40,17 @@ def product(
 
 def _dot(a: jax.Array, b: jax.Array, a_axes: tuple, b_axes: tuple) -> jax.Array:
     return jax.lax.dot_general(
-        a, b, ((a_axes, b_axes), ((), ())), preferred_element_type=jnp.float32
+        a,
+        b,
+        ((a_axes, b_axes), ((), ())),
+        precision=_precision(a),
+        preferred_element_type=jnp.float32,
     )
+
+
+def _precision(operand: jax.Array) -> jax.lax.Precision:
+    exact = operand.dtype == jnp.float32
+    return jax.lax.Precision.HIGHEST if exact else jax.lax.Precision.DEFAULT
 
 
 def _forward(
@@ -71,6 +81,48 @@ def _backward(
 
 
 product.defvjp(_forward, _backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def contract(
+    a: jax.Array, b: jax.Array, subscripts: tuple[str, str, str], dtype: jnp.dtype
+) -> jax.Array:
+    """The product of two activations of one type, as einsum("a,b->result").
+
+    Args:
+      a: an array of the compute type.
+      b: another.
+      subscripts: of a, of b and of the result; every letter is in two of them at least.
+      dtype: the type of the result; the sum is float32, as are those of the gradients.
+    """
+    return _einsum(a, b, *subscripts).astype(dtype)
+
+
+def _einsum(a: jax.Array, b: jax.Array, of_a: str, of_b: str, of_result: str) -> jax.Array:
+    return jnp.einsum(
+        f"{of_a},{of_b}->{of_result}",
+        a,
+        b,
+        precision=_precision(a),
+        preferred_element_type=jnp.float32,
+    )
+
+
+def _contract_backward(
+    subscripts: tuple[str, str, str], dtype: Any, saved: Any, cotangent: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    del dtype
+    (a, b), (of_a, of_b, of_result) = saved, subscripts
+    cotangent = cotangent.astype(a.dtype)
+    a_gradient = _einsum(cotangent, b, of_result, of_b, of_a)
+    b_gradient = _einsum(cotangent, a, of_result, of_a, of_b)
+    return a_gradient.astype(a.dtype), b_gradient.astype(b.dtype)
+
+
+contract.defvjp(
+    lambda a, b, subscripts, dtype: (contract(a, b, subscripts, dtype), (a, b)),
+    _contract_backward,
+)
 
 
 def sum_of_rows(x: jax.Array) -> jax.Array:

@@ -7,11 +7,12 @@ import jax
 from jax.sharding import Mesh
 
 from roberta_jax.config import MeshConfig
+from roberta_jax.data.output_folder import local_path
 from roberta_jax.data.records import open_dataset
 from roberta_jax.errors import UserError
+from roberta_jax.objective.masking import Masker
 from roberta_jax.parallel.mesh import make_mesh, num_batch_shards
 from roberta_jax.train.evaluate import Evaluation, make_evaluator
-from roberta_jax.train.pretrain import make_masker
 from roberta_jax.train.restore import load_run
 from roberta_jax.train.workdir import read_config
 
@@ -36,7 +37,7 @@ def evaluate_workdir(
     Returns:
       The step, and the means over all predictions.
     """
-    workdir = Path(workdir)
+    workdir = local_path(workdir)
     config = read_config(workdir)
     dataset = open_dataset(data or config.data.path, split)
     if dataset.manifest.tokenizer.fingerprint != config.data.tokenizer_fingerprint:
@@ -64,7 +65,7 @@ def evaluate_workdir(
     )
     with jax.set_mesh(mesh):
         _, params, chosen = load_run(workdir, mesh, step=step)
-        masker = make_masker(config, dataset.tokenizer())
+        masker = Masker.of(config.masking, dataset.tokenizer())
         evaluator = make_evaluator(dataclasses.replace(config, train=train), masker, mesh)
         return chosen, evaluator(params, dataset)
 

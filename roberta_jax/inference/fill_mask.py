@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from roberta_jax.config import MeshConfig
+from roberta_jax.data.output_folder import local_path
 from roberta_jax.data.tokenizer import Tokenizer, load_tokenizer
+from roberta_jax.data.transformers_layout import MASK_TOKEN
 from roberta_jax.encoder.model import bind
 from roberta_jax.errors import UserError
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.train.restore import load_run
 from roberta_jax.train.workdir import TOKENIZER_FOLDER
-
-MASK = "<mask>"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +31,18 @@ class MaskFiller:
 
     def __init__(self, workdir: str | Path, *, step: int = -1):
         """Loads the weights of `step` (-1: the newest checkpoint)."""
-        workdir = Path(workdir)
+        workdir = local_path(workdir)
         self._mesh = make_mesh(MeshConfig())
         with jax.set_mesh(self._mesh):
             self._config, self._params, self.step = load_run(workdir, self._mesh, step=step)
         self.tokenizer: Tokenizer = load_tokenizer(workdir / TOKENIZER_FOLDER)
+        wanted = self._config.data.tokenizer_fingerprint
+        if self.tokenizer.fingerprint != wanted:
+            raise UserError(
+                f"{workdir / TOKENIZER_FOLDER} holds the tokenizer {self.tokenizer.fingerprint}, "
+                f"and the model was trained with {wanted}. Bring that one back, from the dataset "
+                "of the run for example."
+            )
         encoder = self._config.encoder
 
         @jax.jit
@@ -51,9 +58,10 @@ class MaskFiller:
         Raises:
           UserError: no mask, or the text is longer than the model allows.
         """
-        if MASK not in text:
+        if MASK_TOKEN not in text:
             raise UserError(
-                f"The text {text!r} has no {MASK}; write {MASK} where a word is missing."
+                f"The text {text!r} has no {MASK_TOKEN}; write {MASK_TOKEN} where a word is "
+                "missing."
             )
         tokenizer = self.tokenizer
         ids = [tokenizer.bos_id, *tokenizer.encode_with_masks(text), tokenizer.eos_id]

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from roberta_jax.config import PAD_ID, MaskingConfig
+from roberta_jax.data.tokenizer import Tokenizer
 
 
 @jax.tree_util.register_dataclass
@@ -40,6 +41,11 @@ class Masker:
     vocab_size: int
     special_ids: tuple[int, ...]
     mask_id: int
+
+    @classmethod
+    def of(cls, config: MaskingConfig, tokenizer: Tokenizer) -> "Masker":
+        """The masks of a run on rows of this tokenizer."""
+        return cls(config, tokenizer.vocab_size, tokenizer.special_ids, tokenizer.mask_id)
 
     def __call__(
         self, tokens: jax.Array, index: jax.Array, epoch: jax.Array, key: jax.Array

@@ -1,8 +1,9 @@
 """NumPy batches → arrays on the mesh, a few batches ahead of the step that needs them."""
 
 import collections
+import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import jax
@@ -23,12 +24,18 @@ def place(batch: Any, mesh: Mesh) -> dict[str, jax.Array]:
     }
 
 
-def placed_ahead(batches: Iterator[Any], mesh: Mesh, *, ahead: int) -> Iterator[dict[str, Any]]:
-    """Yields placed batches while the next `ahead` are already on their way to the devices."""
+def placed_ahead(
+    batches: Generator[Any], mesh: Mesh, *, ahead: int
+) -> Generator[dict[str, jax.Array]]:
+    """Yields placed batches while the next `ahead` are already on their way to the devices.
+
+    Closing it closes `batches`.
+    """
     queue: collections.deque[dict[str, jax.Array]] = collections.deque()
-    for batch in batches:
-        queue.append(place(batch, mesh))
-        if len(queue) > ahead:
+    with contextlib.closing(batches):
+        for batch in batches:
+            queue.append(place(batch, mesh))
+            if len(queue) > ahead:
+                yield queue.popleft()
+        while queue:
             yield queue.popleft()
-    while queue:
-        yield queue.popleft()

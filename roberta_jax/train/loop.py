@@ -19,6 +19,10 @@ from roberta_jax.train.metrics import MetricsLog
 from roberta_jax.train.state import TrainState
 from roberta_jax.train.step import StepMetrics
 
+# Steps that the devices may have before them. More would not make them faster, and an interrupt
+# waits for all of them.
+MOST_STEPS_IN_FLIGHT = 2
+
 
 @dataclasses.dataclass
 class Window:
@@ -84,19 +88,30 @@ def run_loop(
     window_started, window_steps = started, 0
     saved_step = progress.step if progress.step in store.steps() else None
     compiled = False
+    newest: StepMetrics | None = None  # On the host.
 
-    def drain() -> StepMetrics | None:
-        """Waits for the steps in flight and adds them to the window; returns the last one."""
-        host = jax.device_get(pending)
-        pending.clear()
-        for metrics in host:
+    def note(event: str, message: str) -> None:
+        log.note(event, message, step=progress.step, examples_seen=progress.examples_seen)
+
+    def drain() -> None:
+        """Waits for the steps in flight, and adds them to the window."""
+        nonlocal newest
+        for metrics in jax.device_get(pending):
             progress.window.add(metrics)
-        return host[-1] if host else None
+            newest = metrics
+        pending.clear()
+
+    def check_finite() -> None:
+        if not _is_finite(newest, progress.window):
+            error = _diverged(progress.step)
+            note("diverged", str(error))
+            raise error
 
     with InterruptWish() as wish:
         while progress.step < num_steps and not wish.requested:
             state, metrics = hooks.step(state, next(hooks.batches))
             pending.append(metrics)
+            jax.block_until_ready(pending[:-MOST_STEPS_IN_FLIGHT][-1:])
             progress.step += 1
             progress.examples_seen += train.batch_size
             window_steps += 1
@@ -110,8 +125,9 @@ def run_loop(
 
             last = step == num_steps
             if step % train.log_every_steps == 0 or last:
-                newest = drain()
+                drain()
                 assert newest is not None
+                store.check()
                 now = time.monotonic()
                 entry = _train_entry(config, progress.window, newest)
                 if window_steps:
@@ -122,13 +138,14 @@ def run_loop(
                     console.progress(line, lasting=last)
                 entry["seconds"] = round(now - started, 3)
                 log.write("train", step=step, examples_seen=progress.examples_seen, **entry)
-                _check_finite(newest, progress)
+                check_finite()
                 progress.window = Window()
                 window_started, window_steps = time.monotonic(), 0
 
             evaluation = None
             every = train.evaluate_every_steps
             if hooks.evaluate is not None and (last or (every and step % every == 0)):
+                drain()  # The time of the steps before is theirs.
                 pause = time.monotonic()
                 evaluation = hooks.evaluate(state.params)
                 console.say(
@@ -147,8 +164,9 @@ def run_loop(
                 window_started += time.monotonic() - pause
 
             if step % config.checkpoint.save_every_steps == 0 or last or wish.requested:
+                drain()
                 pause = time.monotonic()
-                _check_finite(drain(), progress)
+                check_finite()
                 record = hooks.record(progress)
                 if evaluation is not None:
                     record["evaluation_loss_nats"] = evaluation.loss_nats
@@ -157,26 +175,32 @@ def run_loop(
                 window_started += time.monotonic() - pause
 
     if saved_step != progress.step:  # The signal came between two looks at it.
-        _check_finite(drain(), progress)
+        drain()
+        check_finite()
         store.save(progress.step, state, hooks.record(progress))
     store.wait()
-    return progress.step >= num_steps
+    complete = progress.step >= num_steps
+    if not complete:
+        note("interrupted", f"interrupted: step {progress.step:,} is saved")
+    return complete
 
 
-def _check_finite(newest: StepMetrics | None, progress: Progress) -> None:
-    """Refuses to go on with, or to save, weights that are not numbers any more.
+def _is_finite(newest: StepMetrics | None, window: Window) -> bool:
+    """Whether the weights are numbers.
 
     A gradient that is not finite makes weights that are not, one step before the loss shows it.
     """
-    loss = progress.window.loss
     norm = 0.0 if newest is None else float(newest.gradient_norm)
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise MachineError(
-            f"The loss or its gradient is not a finite number at step {progress.step}: the run has "
-            "diverged. Lower optimizer.peak_learning_rate, raise optimizer.warmup_steps or set "
-            "optimizer.clip_global_norm=1.0, and restart from an earlier checkpoint with "
-            "--resume=STEP."
-        )
+    return math.isfinite(window.loss) and math.isfinite(norm)
+
+
+def _diverged(step: int) -> MachineError:
+    return MachineError(
+        f"The loss or its gradient is not a finite number at step {step}: the run has diverged. "
+        "Lower optimizer.peak_learning_rate, raise optimizer.warmup_steps or set "
+        "optimizer.clip_global_norm=1.0, and restart from an earlier checkpoint with "
+        "--resume=STEP."
+    )
 
 
 def _train_entry(config: PretrainConfig, window: Window, newest: StepMetrics) -> dict[str, Any]:

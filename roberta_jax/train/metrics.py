@@ -20,7 +20,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """The complete lines of a metrics file; a last line cut short by a kill is left out.
 
     Raises:
-      UserError: a line in the middle is not JSON.
+      UserError: a line in the middle is not a JSON object with a step.
     """
     if not path.exists():
         return []
@@ -28,13 +28,21 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     entries = []
     for number, line in enumerate(lines, start=1):
         try:
-            entries += [json.loads(line)] if line else []
+            if line:
+                entries.append(_entry(line))
         except ValueError as error:
             if number < len(lines):
                 raise UserError(
                     f"{path} line {number} is not JSON ({error}); mend or remove it."
                 ) from error
     return entries
+
+
+def _entry(line: str) -> dict[str, Any]:
+    entry = json.loads(line)
+    if not isinstance(entry, dict) or type(entry.get("step")) is not int:
+        raise ValueError('no object with an integer "step"')
+    return entry
 
 
 class MetricsLog:
@@ -49,14 +57,8 @@ class MetricsLog:
         kept = [entry for entry in read_lines(path) if entry["step"] <= after_step]
         replace_text(path, "".join(_line(entry) for entry in kept))
         self._file: TextIO = path.open("a", encoding="utf-8")
-        # Imported late: it takes as long as everything else that the command line needs.
-        from tensorboardX import SummaryWriter
-
-        self._tensorboard = SummaryWriter(
-            str(workdir / TENSORBOARD_FOLDER),
-            purge_step=max(after_step + 1, 0),
-            # tensorboardX names files by the second, and would overwrite those of this second.
-            filename_suffix=f".{time.time_ns()}",
+        self._tensorboard = _ScalarsFile(
+            workdir / TENSORBOARD_FOLDER, hidden_from_step=max(after_step + 1, 0)
         )
 
     def __enter__(self) -> "MetricsLog":
@@ -72,14 +74,60 @@ class MetricsLog:
         entry = {"step": step, "kind": kind, "examples_seen": examples_seen, **values}
         self._file.write(_line(entry))
         self._file.flush()
-        for name, value in values.items():
-            if kind != "event" and isinstance(value, float) and math.isfinite(value):
-                self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
+        if kind != "event":
+            self._tensorboard.write(
+                step,
+                {
+                    f"{kind}/{name}": value
+                    for name, value in values.items()
+                    if isinstance(value, float) and math.isfinite(value)
+                },
+            )
+
+    def note(self, event: str, message: str, *, step: int, examples_seen: int) -> None:
+        """Appends what happened to the run: one word for it, and the line that was said."""
+        self.write("event", step=step, examples_seen=examples_seen, event=event, message=message)
 
     def close(self) -> None:
-        """Writes out what TensorBoard holds back, and closes both."""
+        """Closes both files."""
         self._tensorboard.close()
         self._file.close()
+
+
+class _ScalarsFile:
+    """A TensorBoard file of scalars.
+
+    It is written in this thread: tensorboardX's SummaryWriter hands events to another one, which a
+    full disk ends, and then waits for it for ever.
+    """
+
+    def __init__(self, folder: Path, *, hidden_from_step: int):
+        """A new file beside those of earlier sessions, of which later steps are hidden."""
+        # Imported late: it takes as long as everything else that the command line needs.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        folder.mkdir(parents=True, exist_ok=True)
+        # tensorboardX names files by the second, and would overwrite those of this second.
+        self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._append(step=hidden_from_step, session_log=start)
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        """Appends the values of a step."""
+        values = [
+            self._summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()
+        ]
+        self._append(step=step, summary=self._summary(value=values))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._writer.close()
+
+    def _append(self, **content: Any) -> None:
+        self._writer.write_event(self._event(wall_time=time.time(), **content))
+        self._writer.flush()
 
 
 def _line(entry: dict[str, Any]) -> str:

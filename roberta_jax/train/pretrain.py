@@ -3,8 +3,9 @@
 Each chapter is a function below; the loop itself is in `loop`.
 """
 
+import contextlib
 import dataclasses
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,16 @@ import jax
 from jax.sharding import Mesh
 
 from roberta_jax import config as config_lib
-from roberta_jax.checkpoint.store import CheckpointStore
+from roberta_jax.checkpoint.store import CheckpointStore, Restored
 from roberta_jax.config import PretrainConfig
 from roberta_jax.data.loader import Loader
-from roberta_jax.data.records import TOKENIZER_FOLDER as DATASET_TOKENIZER_FOLDER
+from roberta_jax.data.output_folder import local_path, new_folder
 from roberta_jax.data.records import RecordDataset, open_dataset
-from roberta_jax.data.tokenizer import Tokenizer
+from roberta_jax.data.tokenizer import Tokenizer, load_tokenizer
 from roberta_jax.encoder.model import abstract_params, count_params
-from roberta_jax.errors import UserError
+from roberta_jax.errors import INTERRUPTED, UserError
 from roberta_jax.objective.masking import Masker
+from roberta_jax.parallel.host_memory import keep_freed_memory
 from roberta_jax.parallel.mesh import check_batch, make_mesh
 from roberta_jax.parallel.placement import placed_ahead
 from roberta_jax.parallel.tables import abstract, path_name, shardings
@@ -33,7 +35,7 @@ from roberta_jax.train.restore import choose_step, load_run
 from roberta_jax.train.state import TrainState
 from roberta_jax.train.step import compile_step
 
-INTERRUPTED = 130
+Note = Callable[[str, str], None]  # One word for an event, and the line that is said.
 
 
 def pretrain(
@@ -55,7 +57,8 @@ def pretrain(
     Raises:
       UserError: something that the user can mend; nothing was changed.
     """
-    workdir = Path(workdir)
+    workdir = local_path(workdir)
+    local_path(init_from)
 
     # ---- Data: what was prepared decides the vocabulary ------------------------------------
     config.validate()
@@ -64,6 +67,7 @@ def pretrain(
     config = resolve(config, dataset)
 
     # ---- Devices ------------------------------------------------------------------------------
+    keep_freed_memory()
     mesh = make_mesh(config.mesh)
     check_batch(config.train, mesh)
     check_shapes(config, mesh)
@@ -74,27 +78,33 @@ def pretrain(
     workdir.mkdir(parents=True, exist_ok=True)
 
     with (
+        workdir_lib.locked(workdir),
         jax.set_mesh(mesh),
         RunConsole() as console,
         CheckpointStore(checkpoints, config.checkpoint) as store,
     ):
         # ---- The model and its step -----------------------------------------------------------
-        masker = make_masker(config, tokenizer)
+        masker = Masker.of(config.masking, tokenizer)
         init, step, shapes = compile_step(config, masker, mesh)
 
         # ---- The state: restored, taken over, or new --------------------------------------------
-        found = restore(store, abstract(shapes, mesh), resume=resume, console=console)
-        if found is None:
-            state, progress = init(), Progress(step=0, examples_seen=0, window=Window())
-            if init_from:
-                _, params, _ = load_run(Path(init_from), mesh)
-                state = dataclasses.replace(state, params=params)
+        events: list[tuple[str, str]] = []  # For the record, which is not open yet.
+
+        def note(event: str, message: str) -> None:
+            console.say(message)
+            events.append((event, message))
+
+        restored = restore(store, abstract(shapes, mesh), resume=resume, note=note)
+        if restored is None:
+            progress = Progress(step=0, examples_seen=0, window=Window())
+            state = new_state(init, init_from, mesh, note=note)
         else:
-            state, progress = found
-        announce(config, dataset, mesh, progress, console=console, init_from=init_from)
-        report_changes(workdir, config, dataset, store, progress, console=console)
+            progress, state = progress_of(restored), restored.state
+        announce(config, dataset, mesh, progress, console=console)
+        if restored is not None:
+            announce_resume(config, dataset, restored, note=note)
         workdir_lib.write_config(workdir, config)
-        keep_tokenizer(dataset, workdir)
+        keep_tokenizer(tokenizer, workdir)
 
         # ---- Batches, on the devices before they are needed -------------------------------------
         loader = Loader(
@@ -104,6 +114,7 @@ def pretrain(
             process_index=jax.process_index(),
             process_count=jax.process_count(),
             num_threads=config.data.num_read_threads,
+            num_workers=config.data.num_read_processes,
         )
         batches = placed_ahead(
             loader.batches(progress.examples_seen), mesh, ahead=config.data.prefetch_batches
@@ -117,9 +128,12 @@ def pretrain(
             evaluate=None if validation is None else lambda params: evaluator(params, validation),
             record=lambda progress: checkpoint_record(config, dataset, progress),
         )
-        with MetricsLog(workdir, after_step=-1 if found is None else progress.step) as log:
-            if found is None:
+        after_step = -1 if restored is None else progress.step
+        with contextlib.closing(batches), MetricsLog(workdir, after_step=after_step) as log:
+            if restored is None:
                 log_unigram_entropy(log, dataset)
+            for event, message in events:
+                log.note(event, message, step=progress.step, examples_seen=progress.examples_seen)
             complete = run_loop(
                 config, state, progress, hooks, store=store, log=log, console=console
             )
@@ -178,11 +192,6 @@ def resolve(config: PretrainConfig, dataset: RecordDataset) -> PretrainConfig:
         data=dataclasses.replace(config.data, tokenizer_fingerprint=identity.fingerprint),
         encoder=dataclasses.replace(config.encoder, vocab_size=identity.vocab_size),
     )
-
-
-def make_masker(config: PretrainConfig, tokenizer: Tokenizer) -> Masker:
-    """The masks of this run."""
-    return Masker(config.masking, tokenizer.vocab_size, tokenizer.special_ids, tokenizer.mask_id)
 
 
 def check_shapes(config: PretrainConfig, mesh: Mesh) -> None:
@@ -260,26 +269,38 @@ def check_nothing_is_lost(workdir: Path) -> None:
 
 
 def restore(
-    store: CheckpointStore, target: TrainState, *, resume: str, console: RunConsole
-) -> tuple[TrainState, Progress] | None:
-    """The state to go on from, or None for a new run."""
-    if resume.isdecimal():
-        restored = store.restore(int(resume), target)
-        for name in store.supersede_after(restored.step):
-            console.say(
-                f"restarting from step {restored.step}: a later checkpoint was set aside as {name}"
-            )
-    else:
-        newest = store.restore_newest(target, console.say)
-        if newest is None:
-            return None
-        restored = newest
-    progress = Progress(
+    store: CheckpointStore, target: TrainState, *, resume: str, note: Note
+) -> Restored | None:
+    """The checkpoint to go on from, or None for a new run."""
+    if not resume.isdecimal():
+        return store.restore_newest(target, lambda line: note("damaged", line))
+    restored = store.restore(int(resume), target)
+    for name in store.supersede_after(restored.step):
+        note(
+            "restarted",
+            f"restarting from step {restored.step}: a later checkpoint was set aside as {name}",
+        )
+    return restored
+
+
+def progress_of(restored: Restored) -> Progress:
+    """Where the run of a checkpoint stood."""
+    return Progress(
         step=restored.step,
         examples_seen=restored.record["examples_seen"],
         window=Window(**restored.record["window"]),
     )
-    return restored.state, progress
+
+
+def new_state(
+    init: Callable[[], TrainState], init_from: str, mesh: Mesh, *, note: Note
+) -> TrainState:
+    """The state of step 0; with `init_from`, its weights are those of that workdir."""
+    if not init_from:
+        return init()
+    _, params, step = load_run(Path(init_from), mesh)
+    note("started", f"starting from the weights of {init_from}, step {step:,}")
+    return dataclasses.replace(init(), params=params)
 
 
 def checkpoint_record(
@@ -301,7 +322,6 @@ def announce(
     progress: Progress,
     *,
     console: RunConsole,
-    init_from: str,
 ) -> None:
     """Says what is about to happen."""
     encoder, train = config.encoder, config.train
@@ -322,43 +342,39 @@ def announce(
     )
     shape = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     console.say(f"devices: {jax.device_count()} {jax.devices()[0].device_kind} ({shape})")
-    if progress.step:
-        console.say(f"going on from step {progress.step:,} ({progress.examples_seen:,} rows seen)")
-    elif init_from:
-        console.say(f"starting from the weights of {init_from}")
 
 
-def report_changes(
-    workdir: Path,
-    config: PretrainConfig,
-    dataset: RecordDataset,
-    store: CheckpointStore,
-    progress: Progress,
-    *,
-    console: RunConsole,
+def announce_resume(
+    config: PretrainConfig, dataset: RecordDataset, restored: Restored, *, note: Note
 ) -> None:
-    """Says which settings, and whether the data, differ from those of the checkpoint."""
-    if not progress.step:
-        return
-    record = store.read_record(progress.step)
+    """Says where the run goes on, and what differs from then: settings, the data."""
+    step, record = restored.step, restored.record
+    if step < config.train.num_steps:
+        note("resumed", f"going on from step {step:,} ({record['examples_seen']:,} rows seen)")
     stored = config_lib.from_dict(PretrainConfig, record["config"])
     for name, (before, after) in workdir_lib.changed_settings(stored, config).items():
-        console.say(f"changed since the checkpoint: config.{name} was {before!r}, is {after!r}")
+        note(
+            "changed",
+            f"changed since the checkpoint: config.{name} was {before!r}, is {after!r}",
+        )
     if record["data_fingerprint"] != dataset.fingerprint:
-        console.say(
+        note(
+            "changed",
             f"changed since the checkpoint: the dataset, {record['data_fingerprint']} to "
-            f"{dataset.fingerprint}; the order of the rows is another one from here on"
+            f"{dataset.fingerprint}; the order of the rows is another one from here on",
         )
 
 
-def keep_tokenizer(dataset: RecordDataset, workdir: Path) -> None:
-    """Copies the tokenizer beside the checkpoints, so that a workdir is complete in itself."""
+def keep_tokenizer(tokenizer: Tokenizer, workdir: Path) -> None:
+    """Writes the tokenizer beside the checkpoints, so that a workdir is complete in itself.
+
+    That of a run which ended before its first checkpoint, on other data, is replaced.
+    """
     target = workdir / workdir_lib.TOKENIZER_FOLDER
-    if not target.exists():
-        partial = workdir / f".{workdir_lib.TOKENIZER_FOLDER}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(dataset.folder / DATASET_TOKENIZER_FOLDER, partial)
-        partial.rename(target)
+    if target.exists() and load_tokenizer(target).fingerprint == tokenizer.fingerprint:
+        return
+    with new_folder(target) as partial:
+        tokenizer.save(partial)
 
 
 def log_unigram_entropy(log: MetricsLog, dataset: RecordDataset) -> None:

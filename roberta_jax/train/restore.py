@@ -2,16 +2,13 @@
 
 from pathlib import Path
 
-import jax
 from jax.sharding import Mesh
 
 from roberta_jax.checkpoint.store import CheckpointStore
 from roberta_jax.config import PretrainConfig
-from roberta_jax.encoder.model import Params
+from roberta_jax.encoder.model import Params, abstract_params
 from roberta_jax.errors import UserError
-from roberta_jax.optim.adamw import make_optimizer
 from roberta_jax.parallel.tables import abstract
-from roberta_jax.train.state import init_state
 from roberta_jax.train.workdir import CHECKPOINTS_FOLDER, read_config
 
 
@@ -36,9 +33,8 @@ def load_run(workdir: Path, mesh: Mesh, *, step: int = -1) -> tuple[PretrainConf
       step: which checkpoint; -1 for the newest.
     """
     config = read_config(workdir)
-    optimizer, _ = make_optimizer(config.optimizer, config.train.num_steps)
-    shapes = jax.eval_shape(lambda: init_state(config, optimizer))
+    target = {"params": abstract(abstract_params(config.encoder), mesh)}
     with CheckpointStore(workdir / CHECKPOINTS_FOLDER) as store:
         chosen = choose_step(store, step)
-        state = store.restore(chosen, abstract(shapes, mesh)).state
-    return config, state.params, chosen
+        params = store.restore_part(chosen, target).state["params"]
+    return config, params, chosen

@@ -20,9 +20,17 @@ class TrainState:
     optimizer: OptimizerState
 
 
+def init_key(seed: int) -> jax.Array:
+    """The key of the initial weights.
+
+    A branch of the seed's key, not that key itself: its other branches serve other purposes.
+    """
+    return jax.random.fold_in(jax.random.key(seed), 0)
+
+
 def init_state(config: PretrainConfig, optimizer: Optimizer) -> TrainState:
     """The state before the first update, a function of `config.seed`; call it under jit."""
-    params = init_params(config.encoder, jax.random.key(config.seed))
+    params = init_params(config.encoder, init_key(config.seed))
     return TrainState(
         step=jnp.zeros((), jnp.int32), params=params, optimizer=optimizer.init(params)
     )

@@ -34,7 +34,7 @@ class StepMetrics:
 
 
 def masking_key(seed: int) -> jax.Array:
-    """The key of the masks; another stream than the initial weights'."""
+    """The key of the masks; a branch of its own beside `init_key`."""
     return jax.random.fold_in(jax.random.key(seed), 1)
 
 

@@ -1,7 +1,11 @@
 """What lies where in a workdir, and the config that belongs to it."""
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,35 @@ _MODEL_IDENTITY = (
     "encoder.max_positions",
     "encoder.layer_norm_epsilon",
 )
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Keeps other processes from running in `workdir`; the lock ends with this one.
+
+    Raises:
+      UserError: another process has it.
+    """
+    folder = os.open(workdir, os.O_RDONLY)
+    try:
+        _lock(folder, workdir)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _lock(folder: int, workdir: Path) -> None:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f"Another process is running in {workdir} now. Wait for it, stop it, or choose another "
+            "--workdir."
+        ) from error
+    except OSError as error:
+        # Some file systems that hosts share know no locks; a run there goes without.
+        if error.errno not in (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise
 
 
 def write_config(workdir: Path, config: PretrainConfig) -> None:

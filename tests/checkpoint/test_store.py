@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from roberta_jax.checkpoint.store import COMMIT_MARKER, CheckpointStore
+from roberta_jax.checkpoint.store import COMMIT_MARKER, CheckpointStore, DamagedCheckpointError
 from roberta_jax.config import CheckpointConfig
 from roberta_jax.errors import MachineError, UserError
 
@@ -255,8 +255,14 @@ def test_without_a_good_one_it_is_an_error_and_never_a_fresh_start(folder):
             with pytest.raises(UserError, match="This is not a fresh start") as caught:
                 store.restore_newest(target(), lambda line: None)
             assert caught.value.exit_code == 2
-            assert "1.damaged, 2.damaged, 3.damaged" in str(caught.value)
-            assert store.set_aside() == ["1.damaged", "2.damaged", "3.damaged"]
+            assert "can be restored: 3, 2, 1. Checkpoint" in str(caught.value)
+            assert "nothing was changed" in str(caught.value)
+            assert store.steps() == [1, 2, 3] and store.set_aside() == []
+    (folder / "3").rename(folder / "3.damaged")  # Of an earlier run.
+    shutil.rmtree(folder / "2")
+    shutil.rmtree(folder / "1")
+    with CheckpointStore(folder, KEEP_ALL) as store, pytest.raises(UserError, match=r"3\.damaged"):
+        store.restore_newest(target(), lambda line: None)
 
 
 def test_a_step_damaged_again_gets_a_name_of_its_own(folder):
@@ -283,15 +289,80 @@ def test_a_folder_without_its_marker_is_no_checkpoint_and_makes_room(folder, con
     assert newest(folder) == (4, [])
 
 
-def test_memory_that_runs_out_is_not_damage(folder, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory"),
+            jax.errors.JaxRuntimeError,
+        ),
+        (MemoryError(), MemoryError),
+        (PermissionError(13, "Permission denied"), MachineError),
+        (OSError(24, "Too many open files"), MachineError),
+        (ValueError("PERMISSION_DENIED: Error opening d/1"), MachineError),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_the_machine_refuses_is_not_damage(folder, monkeypatch, error, kind):
     def refuse(*arguments, **options):
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        raise error
 
     with CheckpointStore(folder, KEEP_ALL) as store:
         monkeypatch.setattr(store._reader, "restore", refuse)
-        with pytest.raises(jax.errors.JaxRuntimeError):
+        with pytest.raises(kind) as caught:
             store.restore_newest(target(), lambda line: None)
-        assert store.steps() == [1, 2, 3]
+        if kind is MachineError:
+            assert "It was left as it is" in str(caught.value)
+        assert store.steps() == [1, 2, 3] and store.set_aside() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"more": (2,)}, "first being more, which is missing there and float32[2] here"),
+        ({"w": (64, 16)}, "first being w, which is float32[64,32] there and float32[64,16] here"),
+    ],
+)
+def test_a_tree_of_other_arrays_is_not_damage(folder, change, message):
+    wanted = target()
+    for name, shape in change.items():
+        sharding = NamedSharding(MESH, P())
+        wanted[name] = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+    with CheckpointStore(folder, KEEP_ALL) as store:
+        with pytest.raises(UserError, match="holds other arrays than this run") as caught:
+            store.restore_newest(wanted, lambda line: None)
+        assert message in str(caught.value)
+        assert store.steps() == [1, 2, 3] and store.set_aside() == []
+
+
+# ---- A part of a checkpoint --------------------------------------------------------------------
+
+
+@pytest.fixture
+def nested(tmp_path):
+    """A checkpoint with two fields, and the shapes of one."""
+    state = {"params": make_state(1), "optimizer": {"moments": make_state(2)}}
+    with CheckpointStore(tmp_path / "nested", KEEP_ALL) as store:
+        store.save(1, state, {"note": 1})
+    return tmp_path / "nested", {"params": target()}
+
+
+def test_a_part_is_restored_without_the_rest(nested):
+    folder, wanted = nested
+    with CheckpointStore(folder) as store:
+        restored = store.restore_part(1, wanted)
+        assert set(restored.state) == {"params"}
+        assert bits(restored.state["params"]) == bits(make_state(1))
+        assert restored.record["note"] == 1
+        with pytest.raises(UserError, match="other arrays"):
+            store.restore_part(1, {"params": {"w": wanted["params"]["w"]}})
+
+
+def test_a_damaged_part_is_refused(nested):
+    folder, wanted = nested
+    flip_arrays(folder, 1)
+    with CheckpointStore(folder) as store, pytest.raises(DamagedCheckpointError):
+        store.restore_part(1, wanted)
 
 
 # ---- What stays, and what is set aside -----------------------------------------------------------
@@ -305,6 +376,19 @@ def test_the_policy_lets_old_ones_go_and_remembers_the_best_over_a_restart(tmp_p
             for step in steps:
                 store.save(step, make_state(step), {"evaluation_loss_nats": losses[step]})
         assert store.steps() == kept
+
+
+def test_the_loss_of_a_checkpoint_that_was_replaced_counts_no_more(tmp_path):
+    config = CheckpointConfig(keep_last=1, keep_best=1)
+    with CheckpointStore(tmp_path, config) as store:
+        for step, loss in ((1, 3.0), (2, 1.0)):
+            store.save(step, make_state(step), {"evaluation_loss_nats": loss})
+        store.wait()
+        store.supersede_after(1)
+        for step, record in ((2, {}), (3, {"evaluation_loss_nats": 4.0}), (4, {})):
+            store.save(step, make_state(step), record)
+        store.wait()
+        assert store.steps() == [3, 4]
 
 
 def test_a_restart_from_an_earlier_step_keeps_the_later_ones_aside(folder):
@@ -321,7 +405,7 @@ def test_a_restart_from_an_earlier_step_keeps_the_later_ones_aside(folder):
 # ---- A disk that refuses -------------------------------------------------------------------------
 
 FULL_DISK = """
-import resource, sys
+import resource, sys, time
 import jax, numpy as np
 from roberta_jax.checkpoint.store import CheckpointStore
 from roberta_jax.config import CheckpointConfig
@@ -329,13 +413,17 @@ from roberta_jax.errors import MachineError
 
 state = jax.device_put({"w": np.random.Generator(np.random.Philox(key=1)).random(1 << 18)})
 store = CheckpointStore(sys.argv[1], CheckpointConfig(keep_last=9))
-store.save(1, state, {})
-store.wait()
+for step in (1, 2):
+    store.save(step, state, {})
 limit = 1 << 16
+while store.steps() != [1, 2]:
+    time.sleep(0.01)
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-    store.save(2, state, {})
-    store.wait()
+    store.save(3, state, {})
+    while True:
+        store.check()
+        time.sleep(0.01)
 except MachineError as error:
     print(error)
     sys.exit(error.exit_code)
@@ -349,7 +437,7 @@ def test_a_disk_that_is_full_is_said_and_the_earlier_checkpoint_is_intact(tmp_pa
     assert done.returncode == 1, done.stderr
     assert done.stdout.startswith("A checkpoint could not be written: ")
     assert done.stdout.count("\n") == 1
-    assert "The last good checkpoint is step 1." in done.stdout
+    assert "The last good checkpoint is step 2." in done.stdout
     shapes = {
         "w": jax.ShapeDtypeStruct(
             (1 << 18,),
@@ -358,14 +446,14 @@ def test_a_disk_that_is_full_is_said_and_the_earlier_checkpoint_is_intact(tmp_pa
         )
     }
     with CheckpointStore(tmp_path, KEEP_ALL) as store:
-        assert store.steps() == [1]
+        assert store.steps() == [1, 2]
         wanted = np.random.Generator(np.random.Philox(key=1)).random(1 << 18)
-        restored = store.restore(1, shapes).state["w"]
+        restored = store.restore(2, shapes).state["w"]
         np.testing.assert_array_equal(restored, wanted.astype(np.float32))
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left"), ValueError("OUT_OF_RANGE: x")])
-@pytest.mark.parametrize("moment", ["save", "check_for_errors", "wait_until_finished"])
+@pytest.mark.parametrize("moment", ["save", "wait_until_finished"])
 def test_every_moment_at_which_a_write_can_fail_is_explained(folder, monkeypatch, error, moment):
     def refuse(*arguments, **options):
         raise error

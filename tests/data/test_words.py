@@ -52,7 +52,7 @@ def test_other_characters_are_left_to_the_tokenizer(tokenizer):
 
 
 def test_memory_is_bounded(tokenizer, monkeypatch):
-    monkeypatch.setattr(words, "MOST_WORDS", 10)
+    monkeypatch.setattr(words, "MOST_BYTES", 2_000)
     encoder = WordEncoder(tokenizer.encode_batch)
     text = " ".join(f"word{i}" for i in range(100))
     for _ in range(3):

@@ -95,17 +95,32 @@ def tiny_config(data="", **changes):
 
 
 def lines_of(workdir):
-    """The metrics of a workdir without what a clock decides; every line must be strict JSON."""
+    """The metrics of a workdir without what a clock decides; every line must be strict JSON.
 
+    What happened to the run (`events_of`) is left out.
+    """
+    return [
+        {name: value for name, value in entry.items() if name not in TIMING_KEYS}
+        for entry in _entries(workdir)
+        if "message" not in entry
+    ]
+
+
+def events_of(workdir):
+    """(step, event, message) of what happened to a run."""
+    return [
+        (entry["step"], entry["event"], entry["message"])
+        for entry in _entries(workdir)
+        if "message" in entry
+    ]
+
+
+def _entries(workdir):
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")
 
     lines = (Path(workdir) / "metrics.jsonl").read_text().splitlines()
-    entries = [json.loads(line, parse_constant=refuse) for line in lines]
-    return [
-        {name: value for name, value in entry.items() if name not in TIMING_KEYS}
-        for entry in entries
-    ]
+    return [json.loads(line, parse_constant=refuse) for line in lines]
 
 
 def restored(workdir, step, config, mesh=None):

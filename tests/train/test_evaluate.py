@@ -12,10 +12,11 @@ from jax.sharding import AxisType
 from roberta_jax.config import MeshConfig
 from roberta_jax.data.records import open_dataset
 from roberta_jax.encoder.model import bind, init_params
+from roberta_jax.objective.masking import Masker
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.train import evaluate as evaluate_module
 from roberta_jax.train.evaluate import Evaluation, make_evaluator, perplexity
-from roberta_jax.train.pretrain import make_masker, resolve
+from roberta_jax.train.pretrain import resolve
 from tests.train.runs import tiny_config
 
 
@@ -44,13 +45,15 @@ def evaluate(config, rows, params, *, mesh=None, batch_size=16, num_microbatches
     config = dataclasses.replace(config, train=train)
     mesh = mesh or make_mesh(MeshConfig())
     with jax.set_mesh(mesh):
-        return make_evaluator(config, make_masker(config, rows.tokenizer()), mesh)(params, rows)
+        return make_evaluator(config, Masker.of(config.masking, rows.tokenizer()), mesh)(
+            params, rows
+        )
 
 
 def directly(config, rows, params, index):
     """The same by one product over all rows, in float64 from the logits on."""
     tokens = rows.read(index).astype(np.int32)
-    masker = make_masker(config, rows.tokenizer())
+    masker = Masker.of(config.masking, rows.tokenizer())
 
     @jax.jit
     def compute(params, tokens, numbers):
@@ -111,7 +114,7 @@ def test_the_devices_do_not_change_it(config, rows, params, shape):
 def test_every_call_uses_the_same_masks_and_no_dropout(config, rows, params):
     mesh = make_mesh(MeshConfig())
     with jax.set_mesh(mesh):
-        evaluator = make_evaluator(config, make_masker(config, rows.tokenizer()), mesh)
+        evaluator = make_evaluator(config, Masker.of(config.masking, rows.tokenizer()), mesh)
         assert evaluator(params, rows) == evaluator(params, rows)
 
 

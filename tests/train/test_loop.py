@@ -4,7 +4,10 @@ import contextlib
 import itertools
 import math
 import signal
+import time
+from concurrent import futures
 
+import jax
 import numpy as np
 import pytest
 
@@ -27,7 +30,7 @@ class Recorder:
 
     def __init__(self, steps=()):
         self.there, self.saved, self.lines, self.said = list(steps), [], [], []
-        self.complete = None
+        self.complete, self.checked = None, 0
 
     def steps(self):
         return self.there
@@ -35,11 +38,17 @@ class Recorder:
     def save(self, step, state, record):
         self.saved.append((step, record))
 
+    def check(self):
+        self.checked += 1
+
     def wait(self):
         self.saved.append("waited")
 
     def write(self, kind, **values):
         self.lines.append((kind, values))
+
+    def note(self, event, message, **values):
+        self.lines.append(("event", {"event": event, "message": message, **values}))
 
     def say(self, line):
         self.said.append(line)
@@ -58,18 +67,21 @@ def run(
     signals=None,
     evaluate=lambda params: Evaluation(2.0, 0.5, 9),
     failing=False,
+    seconds=0.0,
 ):
     """Runs the loop with a step of given losses (sums over 4 predictions; 8 where none is left)."""
     recorder = Recorder(there)
     losses = itertools.chain(losses, itertools.repeat(8.0))
     norms = itertools.chain(norms, itertools.repeat(1.0))
     progress = Progress(step=start, examples_seen=16 * start, window=Window())
+    device = Device()
 
     def step(state, batch):
         if action := (signals or {}).get(progress.step + 1):
             signal.raise_signal(action)
         sums = LossSums(*map(np.float32, (next(losses), 1.0, 4.0)))
-        return state, StepMetrics(sums, np.float32(next(norms)), np.float32(0.5))
+        metrics = StepMetrics(sums, np.float32(next(norms)), np.float32(0.5))
+        return state, device.run(metrics, seconds) if seconds else metrics
 
     hooks = Hooks(
         step=step,
@@ -80,8 +92,40 @@ def run(
     arguments = {"store": recorder, "log": recorder, "console": recorder}
     with contextlib.suppress(*[MachineError] * failing):
         recorder.complete = run_loop(config, State(), progress, hooks, **arguments)
-    recorder.progress_at_end = progress
+    recorder.progress_at_end, recorder.device = progress, device
     return recorder
+
+
+class Device:
+    """Computes steps one after the other while the loop goes on, as an accelerator does."""
+
+    def __init__(self):
+        self.executor = futures.ThreadPoolExecutor(1)
+        self.begun = self.done = self.most_waiting = 0
+
+    def run(self, metrics, seconds):
+        self.begun += 1
+        self.most_waiting = max(self.most_waiting, self.begun - self.done)
+        later = self.executor.submit(self._compute, seconds)
+        return jax.tree.map(lambda value: Later(later, value), metrics)
+
+    def _compute(self, seconds):
+        time.sleep(seconds)
+        self.done += 1
+
+
+class Later:
+    """A number that is there when the device has computed it, as a jax.Array."""
+
+    def __init__(self, later, value):
+        self.later, self.value = later, value
+
+    def block_until_ready(self):
+        self.later.result()
+        return self
+
+    def __array__(self, *arguments, **options):
+        return np.asarray(self.block_until_ready().value)
 
 
 def config_of(**changes):
@@ -139,6 +183,15 @@ def test_without_validation_rows_nothing_is_evaluated():
 def test_a_signal_ends_after_the_step_in_hand_and_saves_it(number):
     found = run(config_of(), signals={6: number})
     assert found.complete is False
+    assert found.lines[-1] == (
+        "event",
+        {
+            "event": "interrupted",
+            "message": "interrupted: step 6 is saved",
+            "step": 6,
+            "examples_seen": 96,
+        },
+    )
     assert [step for step, _ in found.saved[:-1]] == [6]
     assert found.progress_at_end.step == 6 and found.progress_at_end.examples_seen == 96
 
@@ -158,18 +211,14 @@ def test_a_signal_during_an_evaluation_saves_the_step():
     assert found.saved[0][1]["evaluation_loss_nats"] == 2.0
 
 
-def test_a_second_signal_raises():
+def test_a_second_signal_acts_at_once():
+    def losses():
+        yield from (1.0, 1.0)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the second signal was ignored")
+
     with pytest.raises(KeyboardInterrupt):
-        run(
-            config_of(), signals={3: signal.SIGINT, 4: signal.SIGINT}, evaluate=None, losses=twice()
-        )
-
-
-def twice():
-    yield 1.0
-    yield 1.0
-    signal.raise_signal(signal.SIGINT)
-    yield 1.0
+        run(config_of(), signals={3: signal.SIGINT}, losses=losses())
 
 
 def test_a_finished_run_does_no_step_and_saves_nothing():
@@ -183,6 +232,34 @@ def test_the_rate_is_counted_without_the_compilation_of_the_first_step():
     assert speeds == [False] + [True] * 9
     assert found.said[0].startswith("compiled the step in ")
     assert all("seconds" in values for kind, values in found.lines if kind == "train")
+
+
+@pytest.mark.parametrize(
+    "intervals",
+    [
+        {"log_every_steps": 10},
+        {"log_every_steps": 10, "save_every_steps": 4},
+        {"log_every_steps": 10, "evaluate_every_steps": 4},
+    ],
+    ids=["neither", "saves", "evaluations"],
+)
+def test_the_rate_is_that_of_the_steps_whatever_else_waits_for_them(intervals):
+    config = config_of(num_steps=20, **intervals)
+    found = run(config, seconds=0.02)
+    rates = [line["tokens_per_second"] for kind, line in found.lines if kind == "train"]
+    tokens = config.train.batch_size * config.data.sequence_length
+    # The steps of the device take 20 ms or, on a busy machine, longer: never less.
+    assert all(0.2 * tokens / 0.02 < rate < 1.05 * tokens / 0.02 for rate in rates), rates
+
+
+def test_few_steps_are_in_flight_so_that_an_interrupt_ends_soon():
+    found = run(config_of(log_every_steps=10), seconds=0.01)
+    assert found.device.most_waiting <= 3
+    assert found.complete
+
+
+def test_a_save_that_failed_in_the_background_is_noticed_at_the_next_line():
+    assert run(config_of(log_every_steps=2)).checked == 5
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -202,6 +279,8 @@ def test_a_run_that_diverges_saves_nothing_more(bad, what):
 def test_a_run_that_diverges_says_so_at_its_next_line():
     found = run(config_of(log_every_steps=3), losses=[8, math.nan, 8, 8], failing=True)
     assert found.complete is None and steps_in(found, "train") == [3]
+    kind, event = found.lines[-1]
+    assert kind == "event" and event["event"] == "diverged" and "step 3" in event["message"]
 
 
 def test_an_interrupt_does_not_save_weights_that_are_no_numbers():

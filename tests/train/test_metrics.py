@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 from tensorboardX.proto import event_pb2
@@ -76,14 +78,15 @@ def test_a_last_line_cut_short_by_a_kill_is_dropped(tmp_path, rest):
     assert steps_in(tmp_path) == list(range(1, 12))
 
 
-def test_a_broken_line_in_the_middle_is_named(tmp_path):
+@pytest.mark.parametrize("line", ["not JSON", "7", '{"kind": "train"}', '{"step": "1"}'])
+def test_a_broken_line_in_the_middle_is_named(tmp_path, line):
     write(tmp_path, [1, 2])
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write("not JSON\n")
+        file.write(f"{line}\n")
     write_again = pytest.raises(UserError, match=r"metrics.jsonl line 3 is not JSON .* mend or")
     with write_again:
         MetricsLog(tmp_path, after_step=2)
-    assert (tmp_path / "metrics.jsonl").read_text().endswith("not JSON\n")
+    assert (tmp_path / "metrics.jsonl").read_text().endswith(f"{line}\n")
 
 
 def test_the_file_is_replaced_whole(tmp_path):
@@ -133,3 +136,39 @@ def test_tensorboard_hides_what_is_written_again_and_keeps_earlier_sessions(tmp_
     starts = [event.step for event in tensorboard_events(tmp_path) if event.HasField("session_log")]
     assert starts == [0, 3]
     assert set(scalars(tmp_path)) == {("train/loss_nats", step) for step in range(1, 6)}
+
+
+FULL_DISK = """
+import pathlib, resource, sys
+from roberta_jax.train.metrics import MetricsLog
+
+log = MetricsLog(pathlib.Path(sys.argv[1]), after_step=-1)
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+try:
+    for step in range(10_000):
+        log.write("train", step=step, examples_seen=step, a=1.5)
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_a_disk_that_is_full_is_an_error_and_no_endless_wait(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "File too large\n"
+    assert "Thread" not in done.stderr
+
+
+def test_what_happens_to_a_run_is_an_event_with_a_message(tmp_path):
+    with MetricsLog(tmp_path, after_step=-1) as log:
+        log.note("resumed", "going on", step=3, examples_seen=48)
+    (line,) = read_lines(tmp_path / "metrics.jsonl")
+    assert line == {
+        "step": 3,
+        "kind": "event",
+        "examples_seen": 48,
+        "event": "resumed",
+        "message": "going on",
+    }
+    assert scalars(tmp_path) == {}

@@ -14,10 +14,11 @@ import pytest
 
 from roberta_jax.data.loader import Loader
 from roberta_jax.data.records import open_dataset
-from roberta_jax.errors import MachineError, UserError
+from roberta_jax.data.tokenizer import load_tokenizer
+from roberta_jax.errors import INTERRUPTED, MachineError, UserError
 from roberta_jax.train import pretrain as pretrain_module
-from roberta_jax.train.pretrain import INTERRUPTED, pretrain
-from roberta_jax.train.workdir import read_config
+from roberta_jax.train.pretrain import pretrain
+from roberta_jax.train.workdir import locked, read_config
 from tests.train import runs
 
 LAST = 20
@@ -61,6 +62,10 @@ def test_stop_and_resume_is_no_stop(dataset, complete, tmp_path, monkeypatch, ca
     assert f"going on from step {stops[-1]} ({16 * stops[-1]} rows seen)" in said
     assert "changed since" not in said
     assert_same_run(workdir, complete, config)
+    assert [(step, event) for step, event, _ in runs.events_of(workdir)] == [
+        (stop, event) for stop in stops for event in ("interrupted", "resumed")
+    ]
+    assert runs.events_of(complete) == []
 
 
 def test_the_batches_after_a_resume_are_the_ones_that_were_next(
@@ -89,7 +94,7 @@ def test_the_batches_after_a_resume_are_the_ones_that_were_next(
 
 
 def kill_after_step_ten(complete, target):
-    """What a kill -9 between steps 16 and 18 leaves: a checkpoint begun, lines beyond the last."""
+    """What a kill -9 after step 15 leaves: its checkpoint begun, lines beyond the one before."""
     workdir = runs.workdir_copy(complete, target)
     shutil.rmtree(workdir / "checkpoints" / "20")
     (workdir / "checkpoints" / "15" / "commit_success.txt").unlink()
@@ -213,7 +218,7 @@ def refusal(config, workdir, kind=UserError, **options):
         pretrain(config, workdir, **options)
     assert type(caught.value) is kind
     text = str(caught.value)
-    assert "\n" not in text and text.endswith((".", "=DATASET."))
+    assert "\n" not in text and text.endswith(".")
     assert (sorted(workdir.rglob("*")) if workdir.exists() else None) == before
     return text
 
@@ -275,6 +280,8 @@ def test_a_restart_from_an_earlier_step_sets_later_checkpoints_aside(
         name = f"{step}.superseded"
         assert f"restarting from step 10: a later checkpoint was set aside as {name}" in said
         assert (workdir / "checkpoints" / name).is_dir()
+    events = [(step, event) for step, event, _ in runs.events_of(workdir)]
+    assert events == [(10, "restarted"), (10, "restarted"), (10, "resumed")]
     assert runs.steps_of(workdir) == [5, 10, 15, 20]
     assert_same_run(workdir, complete, config)
     assert pretrain(config, workdir, resume="15") == 0
@@ -326,6 +333,9 @@ def test_a_run_goes_on_from_the_newest_good_checkpoint(dataset, complete, tmp_pa
     assert "is damaged" in said and "It was set aside as 20.damaged." in said
     assert "going on from step 15" in said
     assert_same_run(workdir, complete, config)
+    (damaged, resumed) = runs.events_of(workdir)
+    assert damaged[:2] == (15, "damaged") and "set aside as 20.damaged" in damaged[2]
+    assert resumed[:2] == (15, "resumed")
 
 
 def test_damaged_checkpoints_are_never_a_fresh_start(dataset, complete, tmp_path, capsys):
@@ -333,11 +343,12 @@ def test_damaged_checkpoints_are_never_a_fresh_start(dataset, complete, tmp_path
     lines = runs.lines_of(workdir)
     for step in runs.steps_of(workdir):
         damage(workdir, step)
-    for _ in range(2):  # The second time they are already set aside.
-        for resume in ("auto", "must"):
-            with pytest.raises(UserError, match="This is not a fresh start"):
-                pretrain(config, workdir, resume=resume)
-    assert "damaged" in refusal(config, workdir, resume="never")
+    steps = runs.steps_of(workdir)
+    for resume in ("auto", "must"):
+        with pytest.raises(UserError, match="This is not a fresh start"):
+            pretrain(config, workdir, resume=resume)
+    assert runs.steps_of(workdir) == steps
+    assert "has checkpoints" in refusal(config, workdir, resume="never")
     assert "already has checkpoints" in refusal(config, workdir, init_from=str(complete))
     assert runs.lines_of(workdir) == lines
 
@@ -483,6 +494,46 @@ def test_checkpoints_without_their_config_are_refused(dataset, complete, tmp_pat
     assert "cannot be read" in refusal(runs.tiny_config(dataset), workdir)
 
 
+@pytest.mark.parametrize("folder", ["gs://bucket/run", "s3://bucket/run"])
+def test_a_folder_that_is_not_local_is_refused(
+    dataset, tmp_path, monkeypatch, no_compilation, folder
+):
+    monkeypatch.chdir(tmp_path)
+    config = runs.tiny_config(dataset)
+    for given, workdir in ((config, folder), (runs.tiny_config(folder), tmp_path / "new")):
+        with pytest.raises(UserError, match=r"is not local\."):
+            pretrain(given, workdir)
+    with pytest.raises(UserError, match=r"is not local\."):
+        pretrain(config, tmp_path / "new", init_from=folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_workdir_in_which_another_process_runs_is_refused(dataset, complete, tmp_path):
+    workdir = runs.workdir_copy(complete, tmp_path / "run")
+    with locked(workdir):
+        assert "Another process is running in" in refusal(runs.tiny_config(dataset), workdir)
+    assert pretrain(runs.tiny_config(dataset), workdir) == 0
+
+
+def test_a_run_begun_again_on_other_data_keeps_the_tokenizer_of_that_data(
+    dataset, tmp_path, monkeypatch
+):
+    other, workdir = runs.make_dataset(tmp_path / "data", seed=1), tmp_path / "run"
+
+    def fail(*arguments, **options):
+        raise RuntimeError("before the first checkpoint")
+
+    with monkeypatch.context() as context, pytest.raises(RuntimeError):
+        context.setattr(pretrain_module, "run_loop", fail)
+        pretrain(runs.tiny_config(dataset), workdir)
+    first = load_tokenizer(workdir / "tokenizer").fingerprint
+    runs.at_step(monkeypatch, 1, interrupt)
+    assert pretrain(runs.tiny_config(other), workdir) == INTERRUPTED
+    kept = load_tokenizer(workdir / "tokenizer").fingerprint
+    assert kept == open_dataset(other, "train").manifest.tokenizer.fingerprint != first
+    assert read_config(workdir).data.tokenizer_fingerprint == kept
+
+
 # ---- Divergence --------------------------------------------------------------------------------
 
 
@@ -504,3 +555,5 @@ def test_a_run_that_diverges_ends_and_keeps_the_good_checkpoints(dataset, comple
         state, _ = runs.restored(workdir, step, config)
         assert all(np.isfinite(leaf).all() for leaf in state.values() if leaf.dtype == np.float32)
     runs.lines_of(workdir)  # Each is strict JSON.
+    (*_, (_, event, message)) = runs.events_of(workdir)
+    assert event == "diverged" and message == str(caught.value)

@@ -6,7 +6,8 @@ import numpy as np
 from roberta_jax.optim.adamw import make_optimizer
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.parallel.tables import path_name, shardings
-from roberta_jax.train.state import init_state
+from roberta_jax.train.state import init_key, init_state
+from roberta_jax.train.step import masking_key
 from tests.train.runs import tiny_config
 
 
@@ -38,3 +39,16 @@ def test_every_array_of_the_state_has_a_sharding():
     shapes = jax.eval_shape(lambda: state_of(1))
     placed = shardings(shapes, make_mesh(MeshConfig(data=2, fsdp=2, tensor=2)))
     assert len(jax.tree.leaves(placed)) == len(jax.tree.leaves(shapes))
+
+
+def family(root):
+    """The keys that `split` and `fold_in` make of a key, to the second generation."""
+    children = [jax.random.fold_in(root, i) for i in range(6)]
+    keys = [root, *children, *jax.random.split(root, 3)]
+    keys += [jax.random.fold_in(child, i) for child in children for i in range(6)]
+    return {tuple(jax.random.key_data(key).tolist()) for key in keys}
+
+
+def test_no_key_of_the_initial_weights_is_one_of_the_masks():
+    assert not family(init_key(7)) & family(masking_key(7))
+    assert family(init_key(7)) & family(jax.random.key(7))  # It would be seen.

@@ -13,11 +13,12 @@ from roberta_jax.config import MeshConfig
 from roberta_jax.data.records import open_dataset
 from roberta_jax.encoder.dropout import row_keys
 from roberta_jax.encoder.model import init_params
-from roberta_jax.objective.masking import MaskedBatch
+from roberta_jax.objective.masking import MaskedBatch, Masker
 from roberta_jax.optim.schedule import linear_warmup_linear_decay
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.parallel.placement import place
-from roberta_jax.train.pretrain import make_masker, resolve
+from roberta_jax.train.pretrain import resolve
+from roberta_jax.train.state import init_key
 from roberta_jax.train.step import compile_step, gradient_of_batch, masking_key
 from tests.train.runs import tiny_config
 
@@ -51,7 +52,7 @@ def batch_of(data, first=0, count=ROWS):
 def masked_of(data, config, weights_of_row=None):
     """A MaskedBatch; row i has `weights_of_row[i]` predictions."""
     rows = batch_of(data)
-    masker = make_masker(config, data.tokenizer())
+    masker = Masker.of(config.masking, data.tokenizer())
     masked = masker(rows.tokens, jnp.asarray(rows.index), jnp.asarray(rows.epoch), masking_key(3))
     if weights_of_row is None:
         return masked
@@ -121,7 +122,7 @@ def small_mesh(shape):
 
 def run_steps(config, data, mesh, count):
     """(state, metrics of every step) after `count` steps on batches in the order of the rows."""
-    masker = make_masker(config, data.tokenizer())
+    masker = Masker.of(config.masking, data.tokenizer())
     with jax.set_mesh(mesh):
         init, step, _ = compile_step(config, masker, mesh)
         state, metrics = init(), []
@@ -159,7 +160,7 @@ def test_a_step_reports_its_rate_and_the_size_of_the_gradient(config, data, on_e
     masked = masked_of(data, config)
     keys = row_keys(config.seed, jnp.int32(0), ROWS)
     tree, sums = gradient_function(1, config.encoder.vocab_size)(
-        init_params(config.encoder, jax.random.key(config.seed)), masked, keys
+        init_params(config.encoder, init_key(config.seed)), masked, keys
     )
     norm = np.sqrt(sum(np.square(leaf, dtype=np.float64).sum() for leaf in jax.tree.leaves(tree)))
     np.testing.assert_allclose(metrics[0].gradient_norm, norm, rtol=1e-4)
@@ -169,7 +170,7 @@ def test_a_step_reports_its_rate_and_the_size_of_the_gradient(config, data, on_e
 def test_the_state_is_donated_and_stays_where_the_tables_say(config, data):
     mesh = make_mesh(MeshConfig())
     with jax.set_mesh(mesh):
-        init, step, _ = compile_step(config, make_masker(config, data.tokenizer()), mesh)
+        init, step, _ = compile_step(config, Masker.of(config.masking, data.tokenizer()), mesh)
         before = init()
         after, _ = step(before, place(batch_of(data), mesh))
         jax.block_until_ready(after)
@@ -190,7 +191,7 @@ def test_the_loss_falls_on_rows_that_are_seen_again(data):
     )
     mesh = small_mesh((1, 1, 1))
     with jax.set_mesh(mesh):
-        init, step, _ = compile_step(config, make_masker(config, data.tokenizer()), mesh)
+        init, step, _ = compile_step(config, Masker.of(config.masking, data.tokenizer()), mesh)
         state, batch, losses = init(), place(batch_of(data), mesh), []
         for _ in range(150):
             state, metrics = step(state, batch)
