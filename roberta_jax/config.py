@@ -66,6 +66,7 @@ class EncoderConfig:
     dropout_rate: float = 0.1  # After the embedding and after both sublayers.
     attention_dropout_rate: float = 0.1  # On the attention probabilities.
     layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02  # Standard deviation of the initial weights.
     compute_dtype: str = "bfloat16"  # Of activations and operands; parameters are float32.
     rematerialization: str = "none"  # none | dots | full: what the backward pass computes again.
     attention_implementation: str = "auto"  # auto | xla | cudnn (jax.nn.dot_product_attention).
@@ -100,12 +101,8 @@ class EncoderConfig:
             _require(
                 0 <= getattr(self, name) < 1, f"encoder.{name}", getattr(self, name), "in [0, 1)"
             )
-        _require(
-            self.layer_norm_epsilon > 0,
-            "encoder.layer_norm_epsilon",
-            self.layer_norm_epsilon,
-            "positive",
-        )
+        for name in ("layer_norm_epsilon", "initializer_range"):
+            _require(getattr(self, name) > 0, f"encoder.{name}", getattr(self, name), "positive")
         _one_of(self.compute_dtype, "encoder.compute_dtype", ("bfloat16", "float32"))
         _one_of(self.rematerialization, "encoder.rematerialization", ("none", "dots", "full"))
         _one_of(

@@ -18,7 +18,7 @@ PIECE_CHARACTERS = 1 << 15
 # A longer line of plain text is cut, at a blank if it has one.
 LONGEST_LINE_BYTES = 1 << 20
 LONGEST_LINE_CHARACTERS = 1 << 20  # The same for the text of a JSON object.
-# A JSON object must be parsed whole, which takes up to nine times as many bytes of memory.
+# A JSON object must be parsed whole, which takes up to 14 times its size.
 LONGEST_JSON_BYTES = 1 << 25
 BAD_TEXT_RULES = ("error", "replace", "skip")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"

@@ -9,7 +9,7 @@ from flax import nnx
 
 from roberta_jax.config import EncoderConfig
 from roberta_jax.encoder.dropout import dropout
-from roberta_jax.encoder.product import Linear, contract
+from roberta_jax.encoder.product import Linear, precision_of
 
 
 def fused_implementation(
@@ -45,16 +45,69 @@ def _softmax_backward(dtype: Any, saved: jax.Array, cotangent: jax.Array) -> tup
 softmax.defvjp(_softmax_forward, _softmax_backward)
 
 
+def _einsum(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    # XLA's CPU backend lacks the bfloat16 product with float32 sums where [B, H, T, S] is second.
+    return jnp.einsum(equation, a, b, precision=precision_of(a), preferred_element_type=jnp.float32)
+
+
+@jax.custom_vjp
+def products(query: jax.Array, key: jax.Array) -> jax.Array:
+    """Query [B, T, H, K] times key [B, S, H, K] → [B, H, T, S] float32.
+
+    As `product.product`: the cotangent is rounded to the operands' type, and every sum is float32.
+    """
+    return _einsum("bthk,bshk->bhts", query, key)
+
+
+def _products_backward(
+    saved: tuple[jax.Array, jax.Array], cotangent: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    query, key = saved
+    cotangent = cotangent.astype(query.dtype)
+    query_gradient = _einsum("bhts,bshk->bthk", cotangent, key)
+    key_gradient = _einsum("bhts,bthk->bshk", cotangent, query)
+    return query_gradient.astype(query.dtype), key_gradient.astype(key.dtype)
+
+
+products.defvjp(
+    lambda query, key: (products(query, key), (query, key)),
+    _products_backward,
+)
+
+
+@jax.custom_vjp
+def mixture(weights: jax.Array, value: jax.Array) -> jax.Array:
+    """Weights [B, H, T, S] times value [B, S, H, K] → [B, T, H, K], all of one type.
+
+    Every sum is float32, also those of the gradients.
+    """
+    return _einsum("bhts,bshk->bthk", weights, value).astype(value.dtype)
+
+
+def _mixture_backward(
+    saved: tuple[jax.Array, jax.Array], cotangent: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    weights, value = saved
+    weights_gradient = _einsum("bthk,bshk->bhts", cotangent, value)
+    value_gradient = _einsum("bhts,bthk->bshk", weights, cotangent)
+    return weights_gradient.astype(weights.dtype), value_gradient.astype(value.dtype)
+
+
+mixture.defvjp(
+    lambda weights, value: (mixture(weights, value), (weights, value)), _mixture_backward
+)
+
+
 class SelfAttention(nnx.Module):
     """Softmax attention over the real tokens of the row, with dropout on the probabilities."""
 
     def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
         """Four projections D → D."""
-        width, dtype = config.hidden_size, jnp.dtype(config.compute_dtype)
-        self.query = Linear(width, width, dtype=dtype, rngs=rngs)
-        self.key = Linear(width, width, dtype=dtype, rngs=rngs)
-        self.value = Linear(width, width, dtype=dtype, rngs=rngs)
-        self.out = Linear(width, width, dtype=dtype, rngs=rngs)
+        width = config.hidden_size
+        self.query = Linear(width, width, config, rngs=rngs)
+        self.key = Linear(width, width, config, rngs=rngs)
+        self.value = Linear(width, width, config, rngs=rngs)
+        self.out = Linear(width, width, config, rngs=rngs)
         self.num_heads = config.num_heads
         self.dropout_rate = config.attention_dropout_rate
         self.implementation = config.attention_implementation
@@ -86,8 +139,8 @@ class SelfAttention(nnx.Module):
         mask: jax.Array,
         keys: jax.Array,
     ) -> jax.Array:
-        scores = contract(query, key, ("bthk", "bshk", "bhts"), jnp.dtype(jnp.float32))
+        scores = products(query, key)
         scores = jnp.where(mask, scores * query.shape[-1] ** -0.5, -1e30)
         weights = softmax(scores, value.dtype)  # [B, H, T, S]
         weights = dropout(weights, keys, self.dropout_rate)
-        return contract(weights, value, ("bhts", "bshk", "bthk"), value.dtype)
+        return mixture(weights, value)

@@ -20,14 +20,16 @@ class Embedding(nnx.Module):
     """Token + position embedding → LayerNorm → dropout."""
 
     def __init__(self, config: EncoderConfig, *, key: jax.Array):
-        """Tables normal(0, 0.02); the rows of padding, and of the vocabulary's padding, are 0."""
+        """Tables as `normal_init`; the rows of padding, and of the vocabulary's padding, are 0."""
         token_key, position_key = jax.random.split(key)
         rows, width = config.padded_vocab_size(), config.hidden_size
-        self.token = nnx.Embed(rows, width, embedding_init=normal_init, rngs=nnx.Rngs(token_key))
+        self.token = nnx.Embed(
+            rows, width, embedding_init=normal_init(config), rngs=nnx.Rngs(token_key)
+        )
         self.position = nnx.Embed(
             config.max_positions + POSITION_OFFSET,
             width,
-            embedding_init=normal_init,
+            embedding_init=normal_init(config),
             rngs=nnx.Rngs(position_key),
         )
         table = self.token.embedding[...]

@@ -16,9 +16,7 @@ class MaskedLanguageModelHead(nnx.Module):
     def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
         """The projection's weights are the embedding's and are given at the call."""
         self.compute_dtype = jnp.dtype(config.compute_dtype)
-        self.dense = Linear(
-            config.hidden_size, config.hidden_size, dtype=self.compute_dtype, rngs=rngs
-        )
+        self.dense = Linear(config.hidden_size, config.hidden_size, config, rngs=rngs)
         self.norm = LayerNorm(config)
         self.bias = nnx.Param(jnp.zeros((config.padded_vocab_size(),), jnp.float32))
         self.vocab_size = config.vocab_size

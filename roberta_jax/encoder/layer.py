@@ -41,9 +41,8 @@ class Mlp(nnx.Module):
 
     def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
         """Two projections."""
-        dtype = jnp.dtype(config.compute_dtype)
-        self.up = Linear(config.hidden_size, config.mlp_size, dtype=dtype, rngs=rngs)
-        self.down = Linear(config.mlp_size, config.hidden_size, dtype=dtype, rngs=rngs)
+        self.up = Linear(config.hidden_size, config.mlp_size, config, rngs=rngs)
+        self.down = Linear(config.mlp_size, config.hidden_size, config, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """X [B, T, D] → [B, T, D]."""

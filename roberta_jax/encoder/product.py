@@ -14,8 +14,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-# RoBERTa's weights start as normal(0, 0.02), not truncated.
-normal_init = nnx.initializers.normal(0.02)
+from roberta_jax.config import EncoderConfig
+
+
+def normal_init(config: EncoderConfig) -> nnx.Initializer:
+    """How kernels and embeddings begin: normal(0, initializer_range), not truncated."""
+    return nnx.initializers.normal(config.initializer_range)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -43,12 +47,13 @@ def _dot(a: jax.Array, b: jax.Array, a_axes: tuple, b_axes: tuple) -> jax.Array:
         a,
         b,
         ((a_axes, b_axes), ((), ())),
-        precision=_precision(a),
+        precision=precision_of(a),
         preferred_element_type=jnp.float32,
     )
 
 
-def _precision(operand: jax.Array) -> jax.lax.Precision:
+def precision_of(operand: jax.Array) -> jax.lax.Precision:
+    """How exactly operands of this type are to be multiplied: float32 in full."""
     exact = operand.dtype == jnp.float32
     return jax.lax.Precision.HIGHEST if exact else jax.lax.Precision.DEFAULT
 
@@ -83,48 +88,6 @@ def _backward(
 product.defvjp(_forward, _backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def contract(
-    a: jax.Array, b: jax.Array, subscripts: tuple[str, str, str], dtype: jnp.dtype
-) -> jax.Array:
-    """The product of two activations of one type, as einsum("a,b->result").
-
-    Args:
-      a: an array of the compute type.
-      b: another.
-      subscripts: of a, of b and of the result; every letter is in two of them at least.
-      dtype: the type of the result; the sum is float32, as are those of the gradients.
-    """
-    return _einsum(a, b, *subscripts).astype(dtype)
-
-
-def _einsum(a: jax.Array, b: jax.Array, of_a: str, of_b: str, of_result: str) -> jax.Array:
-    return jnp.einsum(
-        f"{of_a},{of_b}->{of_result}",
-        a,
-        b,
-        precision=_precision(a),
-        preferred_element_type=jnp.float32,
-    )
-
-
-def _contract_backward(
-    subscripts: tuple[str, str, str], dtype: Any, saved: Any, cotangent: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    del dtype
-    (a, b), (of_a, of_b, of_result) = saved, subscripts
-    cotangent = cotangent.astype(a.dtype)
-    a_gradient = _einsum(cotangent, b, of_result, of_b, of_a)
-    b_gradient = _einsum(cotangent, a, of_result, of_a, of_b)
-    return a_gradient.astype(a.dtype), b_gradient.astype(b.dtype)
-
-
-contract.defvjp(
-    lambda a, b, subscripts, dtype: (contract(a, b, subscripts, dtype), (a, b)),
-    _contract_backward,
-)
-
-
 def sum_of_rows(x: jax.Array) -> jax.Array:
     """X [..., C] summed over all but the last axis, in float32: [C].
 
@@ -151,12 +114,14 @@ add_bias.defvjp(
 class Linear(nnx.Module):
     """x @ kernel + bias in the compute type; kernel [I, O] and bias [O] are float32."""
 
-    def __init__(self, in_features: int, out_features: int, *, dtype: Any, rngs: nnx.Rngs):
-        """Weights normal(0, 0.02), bias 0."""
+    def __init__(
+        self, in_features: int, out_features: int, config: EncoderConfig, *, rngs: nnx.Rngs
+    ):
+        """Kernel as `normal_init`, bias 0."""
         shape = (in_features, out_features)
-        self.kernel = nnx.Param(normal_init(rngs.params(), shape, jnp.float32))
+        self.kernel = nnx.Param(normal_init(config)(rngs.params(), shape, jnp.float32))
         self.bias = nnx.Param(jnp.zeros((out_features,), jnp.float32))
-        self.compute_dtype = jnp.dtype(dtype)
+        self.compute_dtype = jnp.dtype(config.compute_dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """X [..., I] → [..., O] in the compute type."""

@@ -7,8 +7,7 @@ sixth to a third of the time of a step on a CPU. Here glibc is told to keep them
 
 import ctypes
 import importlib.util
-
-import jax
+import os
 
 # Options of mallopt(3), from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
@@ -35,6 +34,6 @@ def keep_freed_memory() -> bool:
 
 def _only_cpu() -> bool:
     """Whether jax has no accelerator to look for, without asking it, which would make devices."""
-    if jax.config.jax_platforms:
-        return jax.config.jax_platforms == "cpu"
+    if platforms := os.environ.get("JAX_PLATFORMS"):
+        return platforms == "cpu"
     return not any(map(importlib.util.find_spec, ("jax_plugins", "libtpu")))

@@ -58,6 +58,8 @@ def test_bad_text_names_file_and_byte(tmp_path):
         read(path, b"One\nTwo \xff three\n")
     with pytest.raises(UserError, match="at byte 7"):
         read(path, b"\xef\xbb\xbfOne\n\xff")
+    with pytest.raises(UserError, match="at byte 17"):
+        read(tmp_path / "a.jsonl", b'\xef\xbb\xbf{"text": "One \xff"}\n')
     with pytest.raises(UserError, match="at byte 31"):
         read(tmp_path / "a.jsonl", b'{"text": "One"}\n{"text": "Two, \xc3"}\n')
 
@@ -137,6 +139,22 @@ def test_a_long_line_is_cut_between_words_and_characters(tmp_path, monkeypatch):
     assert sentences[0] == "Some ordinary"
 
 
+@pytest.mark.parametrize("limit", [1, 5, 16, 40])
+def test_a_long_line_of_a_json_text_is_cut_between_words_and_loses_nothing(
+    tmp_path, monkeypatch, limit
+):
+    monkeypatch.setattr(corpus, "LONGEST_LINE_CHARACTERS", limit)
+    text = "Some ordinary words\n\nand 日本語日本語日本語日本語日本語 and more \nNext line"
+    documents = read(tmp_path / "a.jsonl", json.dumps({"text": text}))
+    (sentences,) = [document.sentences for document in documents]
+    assert "".join("".join(sentences).split()) == "".join(text.split())
+    assert max(map(len, sentences)) <= limit
+    if limit == 16:
+        assert sentences[:2] == ["Some ordinary", "words"] and sentences[-1] == "Next line"
+    if limit == 40:
+        assert sentences == [line.strip() for line in text.split("\n") if line]
+
+
 def test_a_json_object_beyond_the_limit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(corpus, "LONGEST_JSON_BYTES", 64)
     with pytest.raises(UserError, match=r"a\.jsonl:1 has more than"):
@@ -154,3 +172,20 @@ def test_memory_is_bounded_by_a_piece_not_by_the_document(tmp_path):
     finally:
         tracemalloc.stop()
     assert peak_bytes < 2.5e6
+
+
+def test_memory_is_bounded_by_a_few_times_a_json_object_on_one_line(tmp_path):
+    path = tmp_path / "a.jsonl"
+    text = "🙂 " + "Some words of a long line. " * 160_000  # 4.3 million characters.
+    path.write_text(json.dumps({"text": text}, ensure_ascii=False))
+    files = find_files([str(path)])
+    del text
+    tracemalloc.start()
+    try:
+        for document in read_documents(files, sentence_splitter="punctuation"):
+            assert sum(map(len, document.sentences)) <= corpus.LONGEST_LINE_CHARACTERS
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Bytes, and characters of 4 bytes: as read, as parsed, while either is checked.
+    assert peak_bytes < 14 * path.stat().st_size

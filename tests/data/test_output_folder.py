@@ -92,3 +92,26 @@ def test_a_file_in_the_way_is_named(tmp_path):
         new_folder(tmp_path / "file" / "output"),
     ):
         pass
+
+
+def test_the_work_of_a_process_of_the_same_number_is_not_touched(tmp_path):
+    """Two containers on one volume may both have process 1."""
+    with new_folder(tmp_path / "output") as partial:
+        (partial / "file").touch()
+        with (
+            pytest.raises(UserError, match="Another process is writing"),
+            new_folder(tmp_path / "output"),
+        ):
+            pass
+        assert (partial / "file").exists()
+    assert names(tmp_path / "output") == ["file"]
+
+
+def test_others_may_read_the_output_as_the_umask_says(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with new_folder(tmp_path / "output"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "output").stat().st_mode & 0o777 == 0o750

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from roberta_jax.encoder.attention import SelfAttention, fused_implementation, softmax
+from roberta_jax.encoder.attention import (
+    SelfAttention,
+    fused_implementation,
+    mixture,
+    products,
+    softmax,
+)
 from roberta_jax.encoder.dropout import keep_mask
 from tests.encoder import reference
 from tests.encoder.tiny import CONFIG, functional, generator, wide
@@ -152,3 +158,38 @@ def test_auto_takes_the_fused_kernel_where_there_is_one(
     assert fused_implementation("auto", jnp.dtype(kind), head_size) == expected
     for named in ("xla", "cudnn"):
         assert fused_implementation(named, jnp.dtype(kind), head_size) == named
+
+
+SIZES = {"b": 3, "t": 5, "s": 6, "h": 2, "k": 40}
+
+
+def draw_like(letters, seed):
+    shape = tuple(SIZES[letter] for letter in letters)
+    return generator(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("function", "of_a", "of_b", "of_result"),
+    [(products, "bthk", "bshk", "bhts"), (mixture, "bhts", "bshk", "bthk")],
+    ids=["products", "mixture"],
+)
+def test_both_products_and_their_gradients_are_einsums_of_rounded_operands(
+    function, of_a, of_b, of_result, kind
+):
+    a, b, cotangent = (
+        jnp.asarray(draw_like(letters, seed), kind)
+        for seed, letters in enumerate((of_a, of_b, of_result))
+    )
+    y, pullback = jax.vjp(function, a, b)
+    gradients = pullback(cotangent.astype(y.dtype))
+    assert y.dtype == (jnp.float32 if function is products else kind)
+    assert [gradient.dtype for gradient in gradients] == [kind, kind]
+    exact = [np.asarray(x.astype(jnp.float32), np.float64) for x in (a, b, cotangent)]
+    for found, wanted in (
+        (y, np.einsum(f"{of_a},{of_b}->{of_result}", exact[0], exact[1])),
+        (gradients[0], np.einsum(f"{of_result},{of_b}->{of_a}", exact[2], exact[1])),
+        (gradients[1], np.einsum(f"{of_result},{of_a}->{of_b}", exact[2], exact[0])),
+    ):
+        tolerance = 1e-6 if found.dtype == jnp.float32 else 2**-8  # One rounding of the result.
+        np.testing.assert_allclose(found.astype(jnp.float32), wanted, rtol=tolerance, atol=1e-5)

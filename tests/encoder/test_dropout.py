@@ -147,6 +147,15 @@ def test_the_gradient_of_the_sum_is_the_mask_over_1_minus_rate(rate):
     np.testing.assert_allclose(y, gradient * x, rtol=1e-6)
 
 
+def test_in_bfloat16_the_scale_is_not_rounded_before_it_is_used():
+    x = jnp.asarray(1 + np.arange(128) / 128, jnp.bfloat16)[None]
+    y = np.asarray(dropout(x, keys_of(1, 1, 1), 0.1).astype(jnp.float32))
+    kept = y != 0
+    ratio = y[kept] / (np.asarray(x.astype(jnp.float32), np.float64)[kept] / 0.9)
+    assert np.abs(ratio - 1).max() <= 2**-8
+    assert abs(ratio.mean() - 1) < 5e-4  # A scale rounded to 1.109 would be off by 1.6e-3.
+
+
 @given(st.permutations(range(8)), st.integers(0, 2**31 - 1))
 def test_a_row_gets_the_same_mask_in_any_batch(order, seed):
     keys = keys_of(seed, 3, 8)

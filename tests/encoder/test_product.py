@@ -1,11 +1,14 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from roberta_jax.encoder.model import bind
 from roberta_jax.encoder.product import Linear, add_bias, normal_init, product, sum_of_rows
-from tests.encoder.tiny import generator
+from tests.encoder.tiny import CONFIG, generator, random_params, random_tokens
 
 # Narrow to wide, wide to narrow (another branch of the gradient), square; one to three row axes.
 SHAPES = [((7,), 8, 24), ((2, 5), 24, 8), ((2, 3, 4), 16, 16)]
@@ -100,8 +103,11 @@ def test_add_bias_keeps_the_type_of_x_and_sums_the_gradient_in_float32():
     np.testing.assert_array_equal(bias_gradient, np.full(4, 3000 * (1 + 2**-7)))
 
 
-def test_initial_weights_are_normal_with_deviation_002_and_not_truncated():
-    weights = np.asarray(normal_init(jax.random.key(0), (400, 500), jnp.float32), np.float64)
+@pytest.mark.parametrize("deviation", [0.02, 0.09])
+def test_initial_weights_are_normal_with_the_deviation_given_and_not_truncated(deviation):
+    config = dataclasses.replace(CONFIG, initializer_range=deviation)
+    weights = normal_init(config)(jax.random.key(0), (400, 500), jnp.float32)
+    weights = np.asarray(weights, np.float64) * 0.02 / deviation
     beyond = (np.abs(weights) > 0.04).mean()
     # Five standard errors of 200,000 draws; a truncated normal has nothing beyond 2 sigma.
     assert abs(weights.mean()) < 5 * 0.02 / 447
@@ -111,7 +117,8 @@ def test_initial_weights_are_normal_with_deviation_002_and_not_truncated():
 
 def test_linear_multiplies_and_adds_in_the_compute_type_with_float32_weights():
     for kind, tolerance in (("float32", 5e-6), ("bfloat16", 0.05)):
-        layer = Linear(24, 8, dtype=kind, rngs=nnx.Rngs(0))
+        config = dataclasses.replace(CONFIG, compute_dtype=kind)
+        layer = Linear(24, 8, config, rngs=nnx.Rngs(0))
         assert layer.kernel[...].dtype == layer.bias[...].dtype == jnp.float32
         assert not np.any(layer.bias[...])
         x, weight, _ = draw((3,), 24, 8, False)
@@ -122,3 +129,44 @@ def test_linear_multiplies_and_adds_in_the_compute_type_with_float32_weights():
         np.testing.assert_allclose(
             y.astype(np.float32), x.astype(np.float64) @ weight + bias, rtol=0.01, atol=tolerance
         )
+
+
+def products_in(function, *arguments):
+    """(operand types, result type, precision) of every product in the program."""
+    found = []
+
+    def look(jaxpr):
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "dot_general":
+                kinds = tuple(str(variable.aval.dtype) for variable in equation.invars)
+                result = str(equation.outvars[0].aval.dtype)
+                found.append((kinds, result, equation.params["precision"]))
+            for inner in jax.tree.leaves(
+                equation.params, is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")
+            ):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    look(inner)
+
+    look(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_every_product_of_a_training_step_has_operands_of_one_type_and_a_float32_sum(kind):
+    config = dataclasses.replace(CONFIG, compute_dtype=kind)
+    params, tokens = random_params(), random_tokens(1)
+
+    def loss(params):
+        keys = np.array([1, 2, 3], np.uint32)[: len(tokens)]
+        return bind(config, params)(tokens, jnp.zeros((len(tokens), 2), jnp.int32), keys).sum()
+
+    found = products_in(jax.grad(loss), params)
+    assert len(found) >= 3 * 8  # Four projections, two of the MLP, two of the attention.
+    for kinds, result, precision in found:
+        assert kinds[0] == kinds[1] and result == "float32", (kinds, result)
+        if kinds[0] == "float32":  # TPUs and GPUs would else round to bfloat16 or TF32.
+            assert set(precision) == {jax.lax.Precision.HIGHEST}
+    if kind == "bfloat16":
+        # In float32 are only the sums of rows, the gradients of LayerNorm's scale and bias.
+        assert sum(kinds[0] == "bfloat16" for kinds, _, _ in found) >= 3 * 8
