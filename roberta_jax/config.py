@@ -69,7 +69,9 @@ class EncoderConfig:
     initializer_range: float = 0.02  # Standard deviation of the initial weights.
     compute_dtype: str = "bfloat16"  # Of activations and operands; parameters are float32.
     rematerialization: str = "none"  # none | dots | full: what the backward pass computes again.
-    attention_implementation: str = "auto"  # auto | xla | cudnn (jax.nn.dot_product_attention).
+    # Of jax.nn.dot_product_attention: auto | xla | cudnn. auto takes cuDNN's fused kernel on GPUs,
+    # in evaluation and where attention_dropout_rate is 0: the kernel has no dropout.
+    attention_implementation: str = "auto"
 
     def padded_vocab_size(self) -> int:
         """Rows of the embedding table: `vocab_size` rounded up to `vocab_padding_multiple`."""
@@ -109,6 +111,12 @@ class EncoderConfig:
             self.attention_implementation,
             "encoder.attention_implementation",
             ("auto", "xla", "cudnn"),
+        )
+        _require(
+            self.attention_implementation != "cudnn" or self.attention_dropout_rate == 0,
+            "encoder.attention_dropout_rate",
+            self.attention_dropout_rate,
+            "0 with encoder.attention_implementation=cudnn: the fused kernel has no dropout",
         )
 
 

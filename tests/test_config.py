@@ -56,6 +56,13 @@ def test_the_defaults_are_allowed_and_are_roberta_base():
         ("encoder__compute_dtype", "float16", "one of bfloat16, float32"),
         ("encoder__rematerialization", "some", "one of none, dots, full"),
         ("encoder__attention_implementation", "flash", "one of auto, xla, cudnn"),
+        (
+            "encoder__attention_implementation",
+            "cudnn",
+            "0 with encoder.attention_implementation=cudnn",
+        ),
+        ("encoder__initializer_range", 0.0, "positive"),
+        ("data__num_read_processes", -1, "0 or more"),
         ("masking__kind", "once", "one of dynamic, static"),
         ("masking__num_static_masks", 0, "at least 1"),
         ("masking__rate", 0.0, "in (0, 1)"),

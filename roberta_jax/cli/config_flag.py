@@ -11,6 +11,8 @@ from absl import flags as absl_flags
 from roberta_jax.config import PretrainConfig, field_paths
 from roberta_jax.errors import UserError
 
+_MISSING = "--config is missing: the recipe, for example --config=configs/pretrain/tiny.py."
+
 
 def define_config(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     """Defines --config and the overrides that occur in `argv`.
@@ -25,6 +27,8 @@ def define_config(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     # absl takes one dash for two.
     argv = [f"-{argument}" if argument.startswith("-config") else argument for argument in argv]
     path = _value_of("--config", argv)
+    if not path and any(argument.startswith("--config.") for argument in argv):
+        raise UserError(_MISSING)
     if not path:
         absl_flags.DEFINE_string("config", None, explanation, flag_values=flags)
         return
@@ -47,9 +51,7 @@ def config_of(flags: Any) -> PretrainConfig:
     """The config that was given; UserError if there is none."""
     config = flags.config
     if config is None:
-        raise UserError(
-            "--config is missing: the recipe, for example --config=configs/pretrain/tiny.py."
-        )
+        raise UserError(_MISSING)
     assert isinstance(config, PretrainConfig), "define_config has looked"
     return config
 

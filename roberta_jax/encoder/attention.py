@@ -10,16 +10,33 @@ from flax import nnx
 from roberta_jax.config import EncoderConfig
 from roberta_jax.encoder.dropout import dropout
 from roberta_jax.encoder.product import Linear, precision_of
+from roberta_jax.errors import UserError
 
 
 def fused_implementation(
     implementation: str, dtype: jnp.dtype, head_size: int
 ) -> Literal["xla", "cudnn"]:
-    """What `auto` means here: cuDNN's fused kernel where it applies (NVIDIA, 16 bit), else XLA."""
-    if implementation != "auto":
-        return "cudnn" if implementation == "cudnn" else "xla"
-    fits = dtype.itemsize == 2 and head_size % 8 == 0 and head_size <= 128
-    return "cudnn" if jax.default_backend() == "gpu" and fits else "xla"
+    """What `auto` means here: cuDNN's fused kernel where it applies (NVIDIA, 16 bit), else XLA.
+
+    Raises:
+      UserError: cuDNN is asked for where it does not apply.
+    """
+    gpu = jax.default_backend() == "gpu" and "NVIDIA" in jax.devices()[0].device_kind
+    fits = gpu and dtype.itemsize == 2 and head_size % 8 == 0 and head_size <= 128
+    if implementation == "cudnn" and not fits:
+        raise UserError(
+            "encoder.attention_implementation is cudnn, which needs an NVIDIA GPU, "
+            "encoder.compute_dtype=bfloat16 and heads of a multiple of 8 up to 128; this is "
+            f"{jax.devices()[0].device_kind}, {dtype} and heads of {head_size}. Use auto."
+        )
+    return "cudnn" if implementation != "xla" and fits else "xla"
+
+
+def check_implementation(config: EncoderConfig) -> None:
+    """Raises UserError for an implementation of attention that is not to be had here."""
+    dtype = jnp.dtype(config.compute_dtype)
+    head_size = config.hidden_size // config.num_heads
+    fused_implementation(config.attention_implementation, dtype, head_size)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))

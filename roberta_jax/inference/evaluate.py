@@ -64,7 +64,7 @@ def evaluate_workdir(
         evaluation_rows=max_rows or len(dataset),
     )
     with jax.set_mesh(mesh):
-        _, params, chosen = load_run(workdir, mesh, step=step)
+        config, params, chosen = load_run(workdir, mesh, step=step)
         masker = Masker.of(config.masking, dataset.tokenizer())
         evaluator = make_evaluator(dataclasses.replace(config, train=train), masker, mesh)
         return chosen, evaluator(params, dataset)

@@ -19,6 +19,7 @@ from roberta_jax.data.loader import Loader
 from roberta_jax.data.output_folder import local_path, new_folder
 from roberta_jax.data.records import RecordDataset, open_dataset
 from roberta_jax.data.tokenizer import Tokenizer, load_tokenizer
+from roberta_jax.encoder.attention import check_implementation
 from roberta_jax.encoder.model import abstract_params, count_params
 from roberta_jax.errors import INTERRUPTED, UserError
 from roberta_jax.objective.masking import Masker
@@ -71,6 +72,7 @@ def pretrain(
     mesh = make_mesh(config.mesh)
     check_batch(config.train, mesh)
     check_shapes(config, mesh)
+    check_implementation(config.encoder)
 
     # ---- Where the run stands ------------------------------------------------------------------
     checkpoints = workdir / workdir_lib.CHECKPOINTS_FOLDER

@@ -27,12 +27,15 @@ def choose_step(store: CheckpointStore, step: int) -> int:
 def load_run(workdir: Path, mesh: Mesh, *, step: int = -1) -> tuple[PretrainConfig, Params, int]:
     """The config, the verified weights and the step of a workdir's checkpoint.
 
+    This may be another machine than the run's, so the config leaves the kernels to it.
+
     Args:
       workdir: of a pretraining run.
       mesh: where the weights are placed.
       step: which checkpoint; -1 for the newest.
     """
     config = read_config(workdir)
+    config.encoder.attention_implementation = "auto"
     target = {"params": abstract(abstract_params(config.encoder), mesh)}
     with CheckpointStore(workdir / CHECKPOINTS_FOLDER) as store:
         chosen = choose_step(store, step)

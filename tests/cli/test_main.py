@@ -72,6 +72,7 @@ def test_an_unknown_flag_is_refused_by_every_verb(capsys, verb):
         (["prepare"], "--output is missing"),
         (["pretrain"], "--workdir is missing"),
         (["pretrain", "--workdir=x"], "--config is missing"),
+        (["pretrain", "--workdir=x", "--config.data.path=y"], "--config is missing"),
         (["evaluate"], "--workdir is missing"),
         (["fill-mask"], "--workdir is missing"),
         (["fill-mask", "--workdir=x"], "Give one or more sentences with <mask>"),

@@ -1,4 +1,5 @@
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from roberta_jax.encoder.attention import (
     softmax,
 )
 from roberta_jax.encoder.dropout import keep_mask
+from roberta_jax.errors import UserError
 from tests.encoder import reference
 from tests.encoder.tiny import CONFIG, functional, generator, wide
 
@@ -154,10 +156,25 @@ def test_softmax_is_rounded_once_and_its_gradient_is_that_of_the_parts(kind):
 def test_auto_takes_the_fused_kernel_where_there_is_one(
     monkeypatch, backend, kind, head_size, expected
 ):
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    pretend(monkeypatch, backend, "NVIDIA H100 80GB HBM3")
     assert fused_implementation("auto", jnp.dtype(kind), head_size) == expected
-    for named in ("xla", "cudnn"):
-        assert fused_implementation(named, jnp.dtype(kind), head_size) == named
+    assert fused_implementation("xla", jnp.dtype(kind), head_size) == "xla"
+    if expected == "cudnn":
+        assert fused_implementation("cudnn", jnp.dtype(kind), head_size) == "cudnn"
+    else:
+        with pytest.raises(UserError, match="needs an NVIDIA GPU"):
+            fused_implementation("cudnn", jnp.dtype(kind), head_size)
+
+
+def test_a_gpu_without_cudnn_takes_xla(monkeypatch):
+    pretend(monkeypatch, "gpu", "AMD Instinct MI300X")
+    assert fused_implementation("auto", jnp.dtype("bfloat16"), 64) == "xla"
+
+
+def pretend(monkeypatch, backend, kind):
+    device = types.SimpleNamespace(device_kind=kind)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(jax, "devices", lambda: [device])
 
 
 SIZES = {"b": 3, "t": 5, "s": 6, "h": 2, "k": 40}

@@ -1,5 +1,7 @@
 """Candidates for the masks of a text."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from roberta_jax.encoder.model import bind
 from roberta_jax.errors import UserError
 from roberta_jax.inference.fill_mask import MaskFiller
+from tests.train.runs import make_dataset
 
 TEXT = "The old river <mask> over the bridge."
 
@@ -99,3 +102,11 @@ def test_what_is_not_there_is_refused(complete, tmp_path):
         MaskFiller(tmp_path / "none")
     with pytest.raises(UserError, match="has no checkpoint of step 7"):
         MaskFiller(complete, step=7)
+
+
+def test_another_tokenizer_than_the_model_was_trained_with_is_refused(complete, tmp_path):
+    workdir = shutil.copytree(complete, tmp_path / "run")
+    shutil.rmtree(workdir / "tokenizer")
+    shutil.copytree(make_dataset(tmp_path / "data", seed=1) / "tokenizer", workdir / "tokenizer")
+    with pytest.raises(UserError, match="and the model was trained with"):
+        MaskFiller(workdir)

@@ -449,6 +449,13 @@ def test_weights_must_be_there_and_the_run_new(dataset, complete, tmp_path, no_c
             {"mesh__data": 1, "mesh__tensor": 8, "encoder__mlp_size": 36},
             "down/kernel of shape (2, 36, 16)",
         ),
+        (
+            {
+                "encoder__attention_implementation": "cudnn",
+                "encoder__attention_dropout_rate": 0.0,
+            },
+            "needs an NVIDIA GPU",
+        ),
         ({"encoder__num_heads": 3}, "a divisor of encoder.hidden_size=16"),
         ({"train__num_steps": 4}, "less than train.num_steps=4"),
         ({"train__num_steps": "many"}, "must be of type int"),
