@@ -5,6 +5,21 @@ command line prints it without a traceback and leaves with its `exit_code`; from
 ordinary `ValueError`.
 """
 
+import errno
+
+# What a full, slow or protected disk answers to a write.
+DISK_ERRORS = frozenset(
+    {
+        errno.EACCES,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EIO,
+        errno.ENOSPC,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
+
 # Exit code after Ctrl-C or SIGTERM, as a shell has it.
 INTERRUPTED = 130
 

@@ -1,6 +1,5 @@
 """`roberta-jax VERB [flags]`."""
 
-import errno
 import importlib
 import sys
 from collections.abc import Sequence
@@ -9,12 +8,10 @@ from types import ModuleType
 from absl import flags as absl_flags
 
 from roberta_jax import __version__
-from roberta_jax.errors import INTERRUPTED, MachineError, UserError
+from roberta_jax.errors import DISK_ERRORS, INTERRUPTED, MachineError, UserError
 
 # In the order in which a newcomer needs them. The module of a verb has `-` as `_`.
 VERBS = ("demo", "tokenizer", "prepare", "pretrain", "evaluate", "fill-mask", "report")
-
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 
 def _module(verb: str) -> ModuleType:
@@ -85,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout = None
         return 1
     except OSError as error:
-        if error.errno not in _DISK_ERRORS:
+        if error.errno not in DISK_ERRORS:
             raise
         print(
             f"roberta-jax: {error.filename or 'a file'} could not be written: {error.strerror}. "

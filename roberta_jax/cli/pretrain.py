@@ -3,8 +3,9 @@ r"""Pretrains an encoder on a prepared dataset, or goes on with it.
 roberta-jax pretrain --config=configs/pretrain/small.py --config.data.path=DATASET \
   --workdir=runs/small
 
-Ctrl-C ends after the step in hand and saves; the same command goes on from there. The workdir
-receives config.json, checkpoints/, metrics.jsonl (losses in nats), tensorboard/ and tokenizer/.
+Ctrl-C ends after the step in hand (and at most two that the devices have begun) and saves; the same
+command goes on from there. The workdir receives config.json, checkpoints/, metrics.jsonl (losses in
+nats), tensorboard/ and tokenizer/.
 """
 
 from typing import Any

@@ -2,7 +2,7 @@
 
 The way of a document: `inputs` finds and opens files, `corpus` reads a `Document` of sentences (cut
 by `sentences`; `embedded` finds prose on the machine instead), `validation_split` says where it
-goes, `encoding` makes ids of it on all cores with the `tokenizer` (`words` remembers what it
+goes, `encoding` makes ids of it on several cores with the `tokenizer` (`words` remembers what it
 knows), `formats` packs sentences into rows of one length, `records` stores rows in ArrayRecord
 shards, which the `manifest` describes, and reads them back, `loader` gives the `Batch` at any
 position of a run.

@@ -78,7 +78,14 @@ def encode_documents(
 
 def processes_for(text_bytes: int) -> int:
     """How many processes pay off for so many bytes of input; starting one takes about a second."""
-    return min(os.cpu_count() or 1, MOST_PROCESSES) if text_bytes > 8 * BATCH_CHARACTERS else 0
+    return min(_cores(), MOST_PROCESSES) if text_bytes > 8 * BATCH_CHARACTERS else 0
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Not on macOS.
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _batches(documents: Iterator[SplitDocument]) -> Iterator[list[SplitDocument]]:

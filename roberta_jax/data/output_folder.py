@@ -9,20 +9,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-from roberta_jax.errors import MachineError, UserError
+from roberta_jax.errors import DISK_ERRORS, MachineError, UserError
 
-_MACHINE_ERRORS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EIO,
-    errno.ENAMETOOLONG,
-    errno.ENOTDIR,
-    errno.EEXIST,
-}
+# And what a place answers where no folder can be.
+_MACHINE_ERRORS = DISK_ERRORS | {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST}
 
 
 def local_path(name: str | pathlib.Path) -> pathlib.Path:

@@ -14,7 +14,7 @@ class LossSums:
     """Sums over predictions; add them over microbatches, hosts and batches, then divide once."""
 
     loss: jax.Array  # Nats.
-    correct: jax.Array  # Predictions whose most probable token is the target.
+    correct: jax.Array  # Predictions to whose target no token is preferred.
     count: jax.Array  # Predictions.
 
     def __add__(self, other: "LossSums") -> "LossSums":

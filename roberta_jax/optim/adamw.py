@@ -5,7 +5,6 @@ import math
 from typing import Any, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from roberta_jax.config import OptimizerConfig
@@ -40,8 +39,8 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> tuple[Optimizer, 
 
 
 def global_norm(tree: Any) -> jax.Array:
-    """The 2-norm of all leaves together, float32."""
-    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
+    """The 2-norm of all leaves together."""
+    return optax.global_norm(tree)
 
 
 def apply_updates(params: Any, updates: Any) -> Any:

@@ -11,9 +11,8 @@ import numpy as np
 from etils import epath
 
 from roberta_jax.errors import UserError
+from roberta_jax.train.workdir import CONFIG_FILE, METRICS_FILE
 
-CONFIG_NAME = "config.json"
-METRICS_NAME = "metrics.jsonl"
 KINDS = ("train", "eval", "event")
 NO_WORKDIR = "No workdir was given. Name at least one: --workdir=FOLDER."
 
@@ -88,12 +87,12 @@ def read_metrics(workdir: str | os.PathLike[str]) -> RunMetrics:
         raise UserError(
             f"The workdir {folder} does not exist. Name a folder that `pretrain` wrote."
         )
-    config = _read_config(folder / CONFIG_NAME)
+    config = _read_config(folder / CONFIG_FILE)
     try:
-        text = (folder / METRICS_NAME).read_bytes().decode(errors="replace")
+        text = (folder / METRICS_FILE).read_bytes().decode(errors="replace")
     except FileNotFoundError:
         raise UserError(
-            f"The workdir {folder} has no {METRICS_NAME} yet. Start the run, or wait for its first "
+            f"The workdir {folder} has no {METRICS_FILE} yet. Start the run, or wait for its first "
             "`train.log_every_steps` steps."
         ) from None
 
@@ -104,14 +103,14 @@ def read_metrics(workdir: str | os.PathLike[str]) -> RunMetrics:
         if line is not None:
             lines[line["kind"]].append(line)
         elif raw.strip() and raw.endswith("\n"):
-            notes.append(f"Line {number} of {METRICS_NAME} is not a metrics line and was left out.")
+            notes.append(f"Line {number} of {METRICS_FILE} is not a metrics line and was left out.")
         elif raw.strip():
             notes.append(
-                f"The last line of {METRICS_NAME} is half-written, as after a kill: left out."
+                f"The last line of {METRICS_FILE} is half-written, as after a kill: left out."
             )
     if not lines["train"] and not lines["eval"]:
         raise UserError(
-            f"{folder / METRICS_NAME} has no training or evaluation line yet. Wait for the first "
+            f"{folder / METRICS_FILE} has no training or evaluation line yet. Wait for the first "
             "`train.log_every_steps` steps of the run."
         )
     return RunMetrics(
@@ -149,7 +148,7 @@ def _read_config(path: epath.Path) -> dict[str, Any]:
         config = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(
-            f"{path.parent} is not a workdir: it has no {CONFIG_NAME}. "
+            f"{path.parent} is not a workdir: it has no {CONFIG_FILE}. "
             "Name a folder that `pretrain` wrote."
         ) from None
     except ValueError as error:  # Not JSON, or not UTF-8.

@@ -9,8 +9,9 @@ from etils import epath
 
 from roberta_jax.errors import UserError
 from roberta_jax.report import plots, summary
-from roberta_jax.report.metrics import METRICS_NAME, NO_WORKDIR, RunMetrics, read_runs
+from roberta_jax.report.metrics import NO_WORKDIR, RunMetrics, read_runs
 from roberta_jax.report.stylesheet import STYLESHEET
+from roberta_jax.train.workdir import METRICS_FILE
 
 IMAGE_KINDS = ("svg", "png", "pdf")
 MAX_EVENTS = 40  # Of one run; the newest are shown.
@@ -66,7 +67,7 @@ def watch_report(
     """Writes the page again whenever the metrics of a run have grown, until interrupted."""
     drawn: list[int] = []
     while True:
-        sizes = [(epath.Path(workdir) / METRICS_NAME).stat().length for workdir in workdirs]
+        sizes = [(epath.Path(workdir) / METRICS_FILE).stat().length for workdir in workdirs]
         if sizes != drawn:
             write_report(workdirs, output, refresh_seconds=interval_seconds)
             drawn = sizes

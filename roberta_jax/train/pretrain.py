@@ -69,6 +69,7 @@ def pretrain(
 
     # ---- Devices ------------------------------------------------------------------------------
     keep_freed_memory()
+    check_one_process()
     mesh = make_mesh(config.mesh)
     check_batch(config.train, mesh)
     check_shapes(config, mesh)
@@ -147,6 +148,15 @@ def pretrain(
             again += " with --resume=auto and without --init_from"
         console.say(f"interrupted: step {progress.step:,} is saved; {again} goes on from there")
         return INTERRUPTED
+
+
+def check_one_process() -> None:
+    """Refuses to run on several hosts: each would write the same files."""
+    if jax.process_count() > 1:
+        raise UserError(
+            f"This is one of {jax.process_count()} processes, and a run on several hosts is not "
+            "supported yet. Start it on one host, on all of its devices."
+        )
 
 
 def open_data(config: PretrainConfig) -> tuple[RecordDataset, RecordDataset | None]:
