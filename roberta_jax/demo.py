@@ -47,13 +47,13 @@ def demo_config() -> PretrainConfig:
         ),
         optimizer=OptimizerConfig(peak_learning_rate=3e-3, warmup_steps=200, clip_global_norm=1.0),
         train=TrainConfig(
-            num_steps=1_200,
+            num_steps=1_000,
             batch_size=64,
             log_every_steps=100,
-            evaluate_every_steps=300,
+            evaluate_every_steps=250,
             evaluation_rows=512,
         ),
-        checkpoint=CheckpointConfig(save_every_steps=300, keep_last=1),
+        checkpoint=CheckpointConfig(save_every_steps=250, keep_last=1),
     )
 
 
