@@ -40,7 +40,7 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> tuple[Optimizer, 
 
 def global_norm(tree: Any) -> jax.Array:
     """The 2-norm of all leaves together."""
-    return optax.global_norm(tree)
+    return optax.tree.norm(tree)
 
 
 def apply_updates(params: Any, updates: Any) -> Any:

@@ -280,11 +280,16 @@ def test_bfloat16_is_near_float32_and_its_gradients_are_float32():
     value, gradient = loss_and_gradient["float32"](params, tokens, KEYS)
     low_value, low_gradient = loss_and_gradient["bfloat16"](params, tokens, KEYS)
     np.testing.assert_allclose(low_value, value, rtol=0.01)
+    exact = {name: np.asarray(leaf) for name, leaf in named_leaves(gradient).items()}
     for name, leaf in named_leaves(low_gradient).items():
-        exact = np.asarray(named_leaves(gradient)[name])
         assert leaf.dtype == jnp.float32, name
-        size = max(np.linalg.norm(exact), 1e-2)
-        assert np.linalg.norm(leaf - exact) < 0.05 * size, name
+        error = np.linalg.norm(leaf - exact[name])
+        if name == "layers/attention/key/bias":
+            # Exactly 0, for it moves all scores of a query alike: what is left is the rounding of
+            # the scores' cotangents, here against the gradient of the query's bias.
+            assert error < 0.01 * np.linalg.norm(exact["layers/attention/query/bias"])
+        else:
+            assert error < 0.05 * np.linalg.norm(exact[name]), name
 
 
 def test_bind_makes_a_model_of_the_weights_themselves():

@@ -31,7 +31,10 @@ class Source:
     """Batches that count how many of them were taken."""
 
     def __init__(self, number):
-        self.number, self.taken = number, 0
+        self.number, self.taken, self.closed = number, 0, False
+
+    def close(self):
+        self.closed = True
 
     def __iter__(self):
         return self
@@ -77,6 +80,15 @@ def test_as_many_batches_are_on_their_way_as_was_asked(ahead):
     for count in range(1, 11):
         next(placed)
         assert source.taken == min(count + ahead, 10)
+
+
+def test_closing_it_closes_the_source():
+    source = Source(10)
+    placed = placed_ahead(source, mesh_of(8, 1, 1), ahead=1)
+    next(placed)
+    assert not source.closed
+    placed.close()
+    assert source.closed
 
 
 def test_an_error_of_the_source_reaches_the_reader():
