@@ -28,6 +28,7 @@ _SUPERSEDED = "superseded"
 # What a machine refuses says nothing about the checkpoint.
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
 _REFUSAL_WORDS = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED")
+_FULL_DISK_WORDS = ("No space left on device", "Disk quota exceeded", "File too large")
 
 # What orbax writes last into the folder of a step (AtomicityMode.COMMIT_FILE).
 COMMIT_MARKER = "commit_success.txt"
@@ -333,11 +334,14 @@ class CheckpointStore:
         # tensorstore reports a full disk as ValueError OUT_OF_RANGE or RESOURCE_EXHAUSTED.
         except (OSError, ValueError) as error:
             newest = max(self.steps(), default=None)
-            kept = "none yet" if newest is None else f"step {newest}"
+            kept = "none yet" if newest is None else f"that of step {newest}"
+            text = " ".join(str(error).split())
+            # tensorstore's account is long, and names the cause somewhere inside.
+            reason = next((words for words in _FULL_DISK_WORDS if words in text), text[:300])
             raise MachineError(
-                f"A checkpoint could not be written: {' '.join(str(error).split())[:300]}. Is the "
-                f"disk full? The last good checkpoint is {kept}. Make room and run the same "
-                "command again; it goes on from there."
+                f"A checkpoint could not be written to {self.folder}: {reason}. Is the disk full? "
+                f"The last good checkpoint is {kept}. Make room and run the same command again; "
+                "it goes on from there."
             ) from error
 
 

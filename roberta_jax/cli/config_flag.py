@@ -47,6 +47,20 @@ def define_config(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     )
 
 
+def config_first(argv: list[str]) -> list[str]:
+    """`argv` with --config before the overrides of its fields, as ml_collections wants it."""
+    names = ("--config=", "-config=")
+    taken = [
+        number
+        for number, argument in enumerate(argv)
+        if argument.startswith(names)
+        or argument in ("--config", "-config")
+        or (number and argv[number - 1] in ("--config", "-config"))
+    ]
+    others = [argument for number, argument in enumerate(argv) if number not in taken]
+    return [argv[number] for number in taken] + others
+
+
 def config_of(flags: Any) -> PretrainConfig:
     """The config that was given; UserError if there is none."""
     config = flags.config

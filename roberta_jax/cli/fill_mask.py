@@ -30,9 +30,11 @@ def run(flags: Any, arguments: list[str]) -> int:
     from roberta_jax.inference.fill_mask import MaskFiller
 
     fill = MaskFiller(flags.workdir, step=flags.step)
-    for text in arguments:
+    # All of them first: half an answer would scroll away above an error.
+    answers = [fill(text, top_k=flags.top_k) for text in arguments]
+    for text, masks in zip(arguments, answers, strict=True):
         print(text)
-        for candidates in fill(text, top_k=flags.top_k):
+        for candidates in masks:
             for candidate in candidates:
                 print(f"  {candidate.probability:6.1%}  {candidate.token!r}")
             print()

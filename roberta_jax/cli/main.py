@@ -1,17 +1,24 @@
 """`roberta-jax VERB [flags]`."""
 
+import contextlib
 import importlib
+import logging
+import os
+import signal
 import sys
 from collections.abc import Sequence
-from types import ModuleType
+from types import FrameType, ModuleType
 
 from absl import flags as absl_flags
 
 from roberta_jax import __version__
+from roberta_jax.cli.config_flag import config_first
 from roberta_jax.errors import DISK_ERRORS, INTERRUPTED, MachineError, UserError
 
 # In the order in which a newcomer needs them. The module of a verb has `-` as `_`.
 VERBS = ("demo", "tokenizer", "prepare", "pretrain", "evaluate", "fill-mask", "report")
+# Verbs that remove what is half written when they are interrupted.
+_CLEANING_VERBS = ("demo", "prepare", "report")
 
 
 def _module(verb: str) -> ModuleType:
@@ -113,9 +120,11 @@ def _main(arguments: list[str]) -> int:
         )
         print(verb_help(verb, module, flags))
         return 0
-    module.define_flags(flags, [verb, *rest]) if _wants_arguments(module) else module.define_flags(
-        flags
-    )
+    if _wants_arguments(module):
+        rest = config_first(rest)
+        module.define_flags(flags, [verb, *rest])
+    else:
+        module.define_flags(flags)
     # grain looks at absl's global flags when it starts workers.
     absl_flags.FLAGS.mark_as_parsed()
     try:
@@ -134,7 +143,33 @@ def _wants_arguments(module: ModuleType) -> bool:
 
 def entry_point() -> None:
     """The console script."""
-    sys.exit(main(sys.argv[1:]))
+    # What can be mended is said by ourselves; orbax would log it with its traceback as well.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    if verb in VERBS and verb not in _CLEANING_VERBS:
+        # Until a run is in its loop, there is nothing to save, and an exception in the middle of
+        # loading or compiling makes libraries crash. Later, `train.interrupt` takes the signals.
+        signal.signal(signal.SIGINT, _leave)
+        signal.signal(signal.SIGTERM, _leave)
+    else:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    code = main(sys.argv[1:])
+    if code == INTERRUPTED:
+        _flush()
+        os._exit(code)  # Not through the end of libraries that were stopped in their midst.
+    sys.exit(code)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    os.write(2, b"roberta-jax: interrupted\n")
+    os._exit(INTERRUPTED)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # The reader of it may be gone.
+            stream.flush()
 
 
 if __name__ == "__main__":

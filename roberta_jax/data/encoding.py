@@ -1,6 +1,7 @@
 """A stream of documents → the same stream as token ids, encoded by several processes."""
 
 import collections
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -58,9 +59,10 @@ def encode_documents(
         )
         try:
             for batch in batches:
-                waiting.append(
-                    (batch, executor.submit(_encode, [document.sentences for _, document in batch]))
-                )
+                sentences = [document.sentences for _, document in batch]
+                with _without_interrupts():  # Inherited by the processes that this starts.
+                    encoding = executor.submit(_encode, sentences)
+                waiting.append((batch, encoding))
                 if len(waiting) > 2 * num_processes:
                     done, encoded = waiting.popleft()
                     yield from _labelled(done, encoded.result())
@@ -108,12 +110,20 @@ def _labelled(
         yield split, document.is_start, ids
 
 
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal, and is this one's to handle."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_process(tokenizer: Tokenizer) -> None:
     global _tokenizer
     _tokenizer = tokenizer
-    # Ctrl-C is the parent's to handle, and a killed parent must not leave processes waiting for
-    # work.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A killed parent must not leave processes waiting for work.
     parent = multiprocessing.parent_process()
     assert parent is not None, "runs in a child process"
     threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()

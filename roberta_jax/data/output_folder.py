@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from roberta_jax.errors import DISK_ERRORS, MachineError, UserError
 
-# And what a place answers where no folder can be.
-_MACHINE_ERRORS = DISK_ERRORS | {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST}
+# What a place answers where no folder can be: there is a file in the way, for example.
+_NO_PLACE = {errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR}
 
 
 def local_path(name: str | pathlib.Path) -> pathlib.Path:
@@ -54,7 +54,12 @@ def new_folder(output: pathlib.Path) -> Iterator[pathlib.Path]:
             shutil.rmtree(partial, ignore_errors=True)
             os.close(lock)
     except OSError as error:
-        if error.errno in _MACHINE_ERRORS:
+        if error.errno in _NO_PLACE:
+            raise UserError(
+                f"{output} cannot be made: {error.strerror} ({error.filename or output}). Choose "
+                "another place."
+            ) from error
+        if error.errno in DISK_ERRORS:
             raise MachineError(
                 f"{output} cannot be written: {error.strerror} ({error.filename or output}). "
                 "Free some space or choose another place."

@@ -253,8 +253,8 @@ def _write(
     if train.tokens < settings.sequence_length:
         raise UserError(
             f"The corpus is too small: {train.documents} documents with {train.tokens} tokens do "
-            f"not fill one row of {settings.sequence_length}. Give more text or a shorter "
-            "--sequence_length."
+            f"not fill one row of {settings.sequence_length} ({counts.skipped} pieces of text were "
+            "skipped because they are not UTF-8). Give more text or a shorter --sequence_length."
         )
     manifest = dataclasses.replace(
         planned,
@@ -293,23 +293,25 @@ def _documents(
 def _entropy_nats(frequencies: np.ndarray) -> float:
     """-sum p log p of counts [V]; 0 for none."""
     shares = frequencies[frequencies > 0] / max(frequencies.sum(), 1)
-    return float(-(shares * np.log(shares)).sum())
+    return float((shares * -np.log(shares)).sum())
 
 
 def _summarize(manifest: Manifest, output: pathlib.Path, say: Callable[[str], None]) -> None:
     for name, split in manifest.splits.items():
+        if not split.rows:
+            continue
         padding: Any = split.padding_tokens / max(split.rows * manifest.sequence_length, 1)
         say(
             f"{name}: {split.documents:,} documents, {split.sentences:,} sentences, "
             f"{split.tokens:,} tokens in {split.rows:,} rows of {manifest.sequence_length}, "
             f"{padding:.2%} padding, {split.over_long_sentences:,} sentences longer than a row "
-            f"(cut), unigram entropy {split.unigram_entropy_nats:.3f} nats, {len(split.shards)} "
-            "shards"
+            f"(divided over rows), unigram entropy {split.unigram_entropy_nats:.3f} nats, "
+            f"{len(split.shards)} shards"
         )
     if sum(manifest.bad_text.values()):
         say(
-            f"not UTF-8: {manifest.bad_text['replaced']:,} replaced, "
-            f"{manifest.bad_text['skipped']:,} skipped"
+            f"lines or JSON documents that are not UTF-8: {manifest.bad_text['replaced']:,} "
+            f"replaced, {manifest.bad_text['skipped']:,} skipped"
         )
     if not manifest.splits[VALIDATION].rows:
         say(

@@ -134,6 +134,14 @@ class Tokenizer:
         """One token as text for display; special tokens are spelled."""
         return self.decode([token_id], skip_special_tokens=False)
 
+    def count_unreachable(self) -> int:
+        """Entries of several bytes that no merge rule makes."""
+        made = {left + right for left, right in self._merges}
+        return sum(
+            len(token) > 1 and token not in made and not _is_special(token)
+            for token in self._tokens
+        )
+
     def save(self, folder: str | pathlib.Path) -> None:
         """Writes the files that `load_tokenizer` and transformers' `AutoTokenizer` read."""
         transformers_layout.write(pathlib.Path(folder), self._tokens, self._merges)

@@ -1,6 +1,7 @@
 """A corpus, or published files, → a tokenizer folder that later commands take."""
 
 import dataclasses
+import itertools
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -72,9 +73,19 @@ def train_tokenizer_folder(
         return load_tokenizer(output)
     counts = ReadCounts()
     with Progress("reading text", _total_bytes(files)) as progress:
-        tokenizer = train_byte_bpe(_sample(files, settings, counts, progress), settings.vocab_size)
+        sample = _sample(files, settings, counts, progress)
+        first = next(sample, None)
+        if first is None:
+            raise UserError(
+                f"The input has no text: its lines are blank, or were skipped ({counts.skipped:,}) "
+                "because they are not UTF-8."
+            )
+        tokenizer = train_byte_bpe(itertools.chain([first], sample), settings.vocab_size)
     if counts.replaced or counts.skipped:
-        say(f"not UTF-8: {counts.replaced:,} replaced, {counts.skipped:,} skipped")
+        say(
+            f"lines or JSON documents that are not UTF-8: {counts.replaced:,} replaced, "
+            f"{counts.skipped:,} skipped"
+        )
     _save(tokenizer, local_path(output), origin, say)
     return tokenizer
 
@@ -92,6 +103,11 @@ def import_tokenizer_folder(
     Raises as `train_tokenizer_folder` does.
     """
     tokenizer = import_byte_bpe(vocab_json, merges_txt)
+    if unreachable := tokenizer.count_unreachable():
+        say(
+            f"warning: {unreachable:,} of the {tokenizer.vocab_size:,} entries are made by no rule "
+            f"of {merges_txt} and never occur. Is the file cut off, or of another vocabulary?"
+        )
     origin = {"settings": {"kind": tokenizer.kind, "imported": tokenizer.fingerprint}, "inputs": []}
     if not _is_there(local_path(output), origin, overwrite, say):
         _save(tokenizer, local_path(output), origin, say)

@@ -5,7 +5,7 @@ Each chapter is a function below; the loop itself is in `loop`.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from roberta_jax.data.records import RecordDataset, open_dataset
 from roberta_jax.data.tokenizer import Tokenizer, load_tokenizer
 from roberta_jax.encoder.attention import check_implementation
 from roberta_jax.encoder.model import abstract_params, count_params
-from roberta_jax.errors import INTERRUPTED, UserError
+from roberta_jax.errors import INTERRUPTED, MachineError, UserError
 from roberta_jax.objective.masking import Masker
 from roberta_jax.parallel.host_memory import keep_freed_memory
 from roberta_jax.parallel.mesh import check_batch, make_mesh
@@ -78,7 +78,7 @@ def pretrain(
     # ---- Where the run stands ------------------------------------------------------------------
     checkpoints = workdir / workdir_lib.CHECKPOINTS_FOLDER
     check_resume(workdir, config, resume=resume, init_from=init_from)
-    workdir.mkdir(parents=True, exist_ok=True)
+    workdir_lib.make_workdir(workdir)
 
     with (
         workdir_lib.locked(workdir),
@@ -106,6 +106,8 @@ def pretrain(
         announce(config, dataset, mesh, progress, console=console)
         if restored is not None:
             announce_resume(config, dataset, restored, note=note)
+        if progress.step >= config.train.num_steps:
+            return 0
         workdir_lib.write_config(workdir, config)
         keep_tokenizer(tokenizer, workdir)
 
@@ -137,9 +139,10 @@ def pretrain(
                 log_unigram_entropy(log, dataset)
             for event, message in events:
                 log.note(event, message, step=progress.step, examples_seen=progress.examples_seen)
-            complete = run_loop(
-                config, state, progress, hooks, store=store, log=log, console=console
-            )
+            with explained_memory(config):
+                complete = run_loop(
+                    config, state, progress, hooks, store=store, log=log, console=console
+                )
         if complete:
             console.say(f"done: {progress.step:,} steps, checkpoints in {checkpoints}")
             return 0
@@ -148,6 +151,23 @@ def pretrain(
             again += " with --resume=auto and without --init_from"
         console.say(f"interrupted: step {progress.step:,} is saved; {again} goes on from there")
         return INTERRUPTED
+
+
+@contextlib.contextmanager
+def explained_memory(config: PretrainConfig) -> Iterator[None]:
+    """Turns what XLA raises when the memory of a device runs out into one paragraph."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        train = config.train
+        raise MachineError(
+            f"The memory of a device ran out: {' '.join(str(error).split())[:200]}. A microbatch "
+            f"has {train.batch_size // train.num_microbatches:,} rows over {jax.device_count()} "
+            "devices: raise train.num_microbatches (the same gradient, in more parts), or set "
+            "encoder.rematerialization=full."
+        ) from error
 
 
 def check_one_process() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from roberta_jax import config as config_lib
 from roberta_jax.config import PretrainConfig
+from roberta_jax.data.manifest import MANIFEST_NAME
 from roberta_jax.errors import UserError
 
 CONFIG_FILE = "config.json"
@@ -31,6 +32,23 @@ _MODEL_IDENTITY = (
     "encoder.max_positions",
     "encoder.layer_norm_epsilon",
 )
+
+
+def make_workdir(workdir: Path) -> None:
+    """Makes the folder.
+
+    Raises:
+      UserError: there can be none, or it is something else.
+    """
+    if (workdir / MANIFEST_NAME).exists():
+        raise UserError(f"--workdir={workdir} is a prepared dataset. Choose another folder.")
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
+        raise UserError(
+            f"--workdir={workdir} cannot be made: {error.strerror} ({error.filename}). Choose "
+            "another folder."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -435,9 +435,11 @@ def test_a_disk_that_is_full_is_said_and_the_earlier_checkpoint_is_intact(tmp_pa
         [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True
     )
     assert done.returncode == 1, done.stderr
-    assert done.stdout.startswith("A checkpoint could not be written: ")
+    assert done.stdout.startswith(
+        f"A checkpoint could not be written to {tmp_path}: File too large. "
+    )
     assert done.stdout.count("\n") == 1
-    assert "The last good checkpoint is step 2." in done.stdout
+    assert "The last good checkpoint is that of step 2." in done.stdout
     shapes = {
         "w": jax.ShapeDtypeStruct(
             (1 << 18,),
@@ -461,7 +463,7 @@ def test_every_moment_at_which_a_write_can_fail_is_explained(folder, monkeypatch
     store = CheckpointStore(folder, KEEP_ALL)
     with monkeypatch.context() as context:
         context.setattr(store._manager, moment, refuse)
-        with pytest.raises(MachineError, match="The last good checkpoint is step 3"):
+        with pytest.raises(MachineError, match="The last good checkpoint is that of step 3"):
             store.save(4, make_state(4), {})
             store.wait()
     store.close()

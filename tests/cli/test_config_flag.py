@@ -5,10 +5,11 @@ import math
 import pytest
 from absl import flags as absl_flags
 
-from roberta_jax.cli.config_flag import config_of, define_config, fields_help
+from roberta_jax.cli.config_flag import config_first, config_of, define_config, fields_help
 from roberta_jax.cli.main import main
 from roberta_jax.config import PretrainConfig, field_paths
 from roberta_jax.errors import UserError
+from roberta_jax.train import pretrain as pretrain_module
 from tests.train.runs import tiny_config, write_config_file
 
 
@@ -61,8 +62,23 @@ def test_a_recipe_can_take_an_argument(tmp_path):
     assert parse(f"--config={path}:7").encoder.num_layers == 7
 
 
-def test_an_override_before_the_file_is_refused(recipe, capsys):
-    assert "before a value for --config" in refusal(capsys, "--config.seed=1", f"--config={recipe}")
+@pytest.mark.parametrize("dashes", ["--", "-"])
+def test_the_order_of_file_and_overrides_does_not_matter(recipe, dashes):
+    override, file = f"{dashes}config.seed=77", f"{dashes}config"
+    for argv in (
+        [override, f"{file}={recipe}"],
+        ["x", override, file, str(recipe), "--config.seed=77"],
+    ):
+        first = config_first(argv)
+        assert sorted(first) == sorted(argv)
+        assert " ".join(first).startswith((f"{file}={recipe}", f"{file} {recipe}"))
+    said = []
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(
+            pretrain_module, "pretrain", lambda config, *_, **__: said.append(config.seed) or 0
+        )
+        assert main(["pretrain", override, "--workdir=x", f"{file}={recipe}"]) == 0
+    assert said == [77]
 
 
 def test_an_override_without_a_file_is_refused(capsys):

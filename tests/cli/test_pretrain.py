@@ -109,5 +109,7 @@ def test_a_full_disk_exits_with_1_and_names_the_last_good_checkpoint(
     monkeypatch.setattr(CheckpointManager, "save", refuse)
     assert command(recipe, workdir, "--resume=10") == 1
     text = paragraph(capsys)
-    assert "No space left on device" in text and "The last good checkpoint is step 10" in text
+    assert (
+        "No space left on device" in text and "The last good checkpoint is that of step 10" in text
+    )
     assert runs.steps_of(workdir) == [5, 10]

@@ -88,7 +88,7 @@ def test_a_full_disk_is_the_machines_fault(tmp_path):
 def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "file").touch()
     with (
-        pytest.raises(MachineError, match="File exists"),
+        pytest.raises(UserError, match="File exists"),
         new_folder(tmp_path / "file" / "output"),
     ):
         pass

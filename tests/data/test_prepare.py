@@ -186,7 +186,7 @@ def test_bad_text_is_counted_in_the_manifest(tokenizer_folder, tmp_path):
         run([path], tokenizer_folder, tmp_path / "out")
     manifest = run([path], tokenizer_folder, tmp_path / "out", on_bad_text="replace", said=said)
     assert manifest.bad_text == {"replaced": 20, "skipped": 0}
-    assert "not UTF-8: 20 replaced, 0 skipped" in said
+    assert "lines or JSON documents that are not UTF-8: 20 replaced, 0 skipped" in said
 
 
 def test_a_remote_output_is_refused(corpus_folder, tokenizer_folder):

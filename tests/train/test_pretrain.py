@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -182,6 +184,10 @@ def test_the_same_command_after_the_end_has_nothing_to_do(dataset, complete, tmp
     assert pretrain(runs.tiny_config(dataset), workdir) == 0
     assert "nothing to do: the checkpoint has 20 of 20 steps" in capsys.readouterr().out
     assert_same_run(workdir, complete, runs.tiny_config(dataset))
+    before = (workdir / "config.json").read_bytes()
+    assert pretrain(runs.tiny_config(dataset, seed=4, train__num_steps=10), workdir) == 0
+    assert "nothing to do: the checkpoint has 20 of 10 steps" in capsys.readouterr().out
+    assert (workdir / "config.json").read_bytes() == before  # What no step was made with.
 
 
 def test_a_workdir_is_complete_in_itself(dataset, complete):
@@ -488,9 +494,12 @@ def test_a_workdir_trained_with_another_tokenizer_is_refused(complete, tmp_path,
     assert "data.tokenizer_fingerprint" in text
 
 
-def test_a_workdir_that_is_a_file_is_refused(dataset, tmp_path, no_compilation):
+def test_a_workdir_that_is_something_else_is_refused(dataset, tmp_path, no_compilation):
     (tmp_path / "file").write_text("")
-    assert "is a file" in refusal(runs.tiny_config(dataset), tmp_path / "file")
+    config = runs.tiny_config(dataset)
+    assert "is a file" in refusal(config, tmp_path / "file")
+    assert "cannot be made: Not a directory" in refusal(config, tmp_path / "file" / "run")
+    assert "is a prepared dataset" in refusal(config, dataset)
 
 
 def test_checkpoints_without_their_config_are_refused(dataset, complete, tmp_path, no_compilation):
@@ -539,6 +548,30 @@ def test_a_run_begun_again_on_other_data_keeps_the_tokenizer_of_that_data(
     kept = load_tokenizer(workdir / "tokenizer").fingerprint
     assert kept == open_dataset(other, "train").manifest.tokenizer.fingerprint != first
     assert read_config(workdir).data.tokenizer_fingerprint == kept
+
+
+def test_memory_that_runs_out_is_one_paragraph(dataset, tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+    monkeypatch.setattr(pretrain_module, "run_loop", fail)
+    with pytest.raises(MachineError, match=r"microbatch has 16 rows .* train.num_microbatches"):
+        pretrain(runs.tiny_config(dataset), tmp_path / "run")
+
+
+@pytest.mark.parametrize("seconds", [0.4, 1.5, 3.0])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_first_step_ends_the_process_at_once(
+    dataset, programs, tmp_path, number, seconds
+):
+    file = runs.write_config_file(tmp_path / "recipe.py", runs.tiny_config(dataset))
+    command = ["pretrain", f"--config={file}", f"--workdir={tmp_path / 'run'}"]
+    with start_command([*command, "--config.train.num_steps=100000"], programs) as process:
+        time.sleep(seconds)
+        process.send_signal(number)
+        _, complaints = process.communicate(timeout=20)
+    assert process.returncode == INTERRUPTED
+    assert complaints in ("roberta-jax: interrupted\n", "")  # "" where it was in its loop.
 
 
 # ---- Divergence --------------------------------------------------------------------------------
