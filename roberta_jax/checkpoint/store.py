@@ -77,6 +77,7 @@ class CheckpointStore:
         self._preservation = _Preservation(config or CheckpointConfig())
         self._reader = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
         self._manager = None if config is None else self._open()
+        _ignore_closed_loops()
         for step in self.steps() if self._manager else ():
             self._note_evaluation(step, self._try_record(step))
 
@@ -357,10 +358,8 @@ def _layout(tree: Any) -> dict[str, str]:
 
 def _collect_quietly() -> None:
     """Ends the tasks that a failed read of orbax leaves behind, which would complain later."""
-    complain = sys.unraisablehook
-    if isinstance(complain, _ComplainOfOthers):
-        complain = complain.before  # Of an earlier call.
-    sys.unraisablehook = lambda unraisable: None
+    _ignore_closed_loops()
+    complain, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
     asyncio_log = logging.getLogger("asyncio")
     silent, asyncio_log.disabled = asyncio_log.disabled, True
     try:
@@ -368,8 +367,13 @@ def _collect_quietly() -> None:
             gc.collect()
     finally:
         asyncio_log.disabled = silent
-        # Reads of other arrays may still be under way, and find orbax's event loop closed.
-        sys.unraisablehook = _ComplainOfOthers(complain)
+        sys.unraisablehook = complain
+
+
+def _ignore_closed_loops() -> None:
+    """After one array has failed, those still under way find orbax's event loop closed."""
+    if not isinstance(sys.unraisablehook, _ComplainOfOthers):
+        sys.unraisablehook = _ComplainOfOthers(sys.unraisablehook)
 
 
 @dataclasses.dataclass(frozen=True)

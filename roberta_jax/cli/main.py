@@ -144,7 +144,8 @@ def _wants_arguments(module: ModuleType) -> bool:
 def entry_point() -> None:
     """The console script."""
     # What can be mended is said by ourselves; orbax would log it with its traceback as well.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    for library in ("absl", "asyncio"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     if verb in VERBS and verb not in _CLEANING_VERBS:
         # Until a run is in its loop, there is nothing to save, and an exception in the middle of
