@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from types import FrameType, ModuleType
 
@@ -152,12 +153,13 @@ def entry_point() -> None:
         # loading or compiling makes libraries crash. Later, `train.interrupt` takes the signals.
         signal.signal(signal.SIGINT, _leave)
         signal.signal(signal.SIGTERM, _leave)
+        _watch_signals()
     else:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = main(sys.argv[1:])
-    if code == INTERRUPTED:
+    if code == INTERRUPTED and "jax" in sys.modules:
         _flush()
-        os._exit(code)  # Not through the end of libraries that were stopped in their midst.
+        os._exit(code)  # jax, stopped in the midst of its work, may crash at its end.
     sys.exit(code)
 
 
@@ -165,6 +167,20 @@ def _leave(number: int, frame: FrameType | None) -> None:
     del number, frame
     os.write(2, b"roberta-jax: interrupted\n")
     os._exit(INTERRUPTED)
+
+
+def _watch_signals() -> None:
+    """Calls `_leave` also while the main thread is in a library, which may be for half a minute."""
+    arrived, arrives = os.pipe()
+    os.set_blocking(arrives, False)
+    signal.set_wakeup_fd(arrives, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while number := os.read(arrived, 1):
+            if signal.getsignal(number[0]) is _leave:
+                _leave(number[0], None)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _flush() -> None:

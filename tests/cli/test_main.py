@@ -1,8 +1,10 @@
 """Finding the verb, and what a person reads when something is wrong."""
 
 import errno
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -145,3 +147,28 @@ def test_the_console_script_leaves_with_the_exit_code():
     )
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("roberta-jax: 'nonsense' is not a verb.")
+
+
+LONG_CALL = """
+import hashlib, signal
+from roberta_jax.cli import main
+
+signal.signal(signal.SIGINT, main._leave)
+main._watch_signals()
+print("ready", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # Minutes in one call of a library.
+"""
+
+
+def test_an_interrupt_acts_also_while_a_library_is_at_work():
+    with subprocess.Popen(
+        [sys.executable, "-c", LONG_CALL],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (130, "roberta-jax: interrupted\n")
