@@ -1,11 +1,11 @@
 """The story of a run, from a config to a trained encoder. Read this page first.
 
-Each chapter is a function below; the loop itself is in `loop`.
+Each chapter is a function below or in `resume`; the loop itself is in `loop`.
 """
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import jax
 from jax.sharding import Mesh
 
 from roberta_jax import config as config_lib
-from roberta_jax.checkpoint.store import CheckpointStore, Restored
+from roberta_jax.checkpoint.store import CheckpointStore
 from roberta_jax.config import PretrainConfig
 from roberta_jax.data.loader import Loader
 from roberta_jax.data.output_folder import local_path, new_folder
@@ -31,12 +31,15 @@ from roberta_jax.train import workdir as workdir_lib
 from roberta_jax.train.console import RunConsole
 from roberta_jax.train.evaluate import make_evaluator
 from roberta_jax.train.loop import Hooks, Progress, Window, run_loop
-from roberta_jax.train.metrics import MetricsLog, read_lines
-from roberta_jax.train.restore import choose_step, load_run
-from roberta_jax.train.state import TrainState
+from roberta_jax.train.metrics import MetricsLog
+from roberta_jax.train.resume import (
+    announce_resume,
+    check_resume,
+    new_state,
+    progress_of,
+    restore,
+)
 from roberta_jax.train.step import compile_step
-
-Note = Callable[[str, str], None]  # One word for an event, and the line that is said.
 
 
 def pretrain(
@@ -245,96 +248,6 @@ def check_shapes(config: PretrainConfig, mesh: Mesh) -> None:
             ) from error
 
 
-def check_resume(workdir: Path, config: PretrainConfig, *, resume: str, init_from: str) -> None:
-    """Refuses what cannot be meant, before anything is compiled or written."""
-    if resume not in ("auto", "never", "must") and not resume.isdecimal():
-        raise UserError(
-            f"--resume={resume} is not understood. Use auto, never, must, or a step number."
-        )
-    with CheckpointStore(workdir / workdir_lib.CHECKPOINTS_FOLDER) as store:
-        steps, damaged = store.steps(), store.set_aside()
-    if workdir.exists() and not workdir.is_dir():
-        raise UserError(f"--workdir={workdir} is a file; give a folder, or a name that is free.")
-    if resume == "never" and (steps or damaged):
-        raise UserError(
-            f"--resume=never, and {workdir} already has checkpoints ({(steps or damaged)[-1]} is "
-            "the newest). Choose another --workdir, or --resume=auto to go on from there."
-        )
-    if resume == "must" and not (steps or damaged):
-        raise UserError(
-            f"--resume=must, and {workdir} has no checkpoint. Check --workdir, or use "
-            "--resume=auto."
-        )
-    if resume.isdecimal() and int(resume) not in steps:
-        raise UserError(
-            f"--resume={resume}, and {workdir} has no such checkpoint. It has: {steps or 'none'}."
-        )
-    if init_from and (steps or damaged):
-        raise UserError(
-            f"--init_from begins a new run, and {workdir} already has checkpoints. Choose another "
-            "--workdir, or leave --init_from away to go on."
-        )
-    if steps:
-        workdir_lib.check_same_model(workdir, workdir_lib.read_config(workdir), config)
-    elif not damaged:
-        check_nothing_is_lost(workdir)
-    if init_from:
-        stored = workdir_lib.read_config(Path(init_from))
-        workdir_lib.check_same_model(Path(init_from), stored, config)
-        with CheckpointStore(Path(init_from) / workdir_lib.CHECKPOINTS_FOLDER) as store:
-            choose_step(store, -1)
-
-
-def check_nothing_is_lost(workdir: Path) -> None:
-    """Refuses to begin again where a run got so far that it must have had a checkpoint."""
-    if not (workdir / workdir_lib.CONFIG_FILE).exists():
-        return
-    interval = workdir_lib.read_config(workdir).checkpoint.save_every_steps
-    last = max((line["step"] for line in read_lines(workdir / workdir_lib.METRICS_FILE)), default=0)
-    # A save waits for the one before it, so one checkpoint is complete beyond the second interval.
-    if last > 2 * interval:
-        raise UserError(
-            f"{workdir} has the record of {last:,} steps and no checkpoint, although one was due "
-            f"every {interval:,} steps. Bring its {workdir_lib.CHECKPOINTS_FOLDER}/ back, or begin "
-            "again in another --workdir."
-        )
-
-
-def restore(
-    store: CheckpointStore, target: TrainState, *, resume: str, note: Note
-) -> Restored | None:
-    """The checkpoint to go on from, or None for a new run."""
-    if not resume.isdecimal():
-        return store.restore_newest(target, lambda line: note("damaged", line))
-    restored = store.restore(int(resume), target)
-    for name in store.supersede_after(restored.step):
-        note(
-            "restarted",
-            f"restarting from step {restored.step}: a later checkpoint was set aside as {name}",
-        )
-    return restored
-
-
-def progress_of(restored: Restored) -> Progress:
-    """Where the run of a checkpoint stood."""
-    return Progress(
-        step=restored.step,
-        examples_seen=restored.record["examples_seen"],
-        window=Window(**restored.record["window"]),
-    )
-
-
-def new_state(
-    init: Callable[[], TrainState], init_from: str, mesh: Mesh, *, note: Note
-) -> TrainState:
-    """The state of step 0; with `init_from`, its weights are those of that workdir."""
-    if not init_from:
-        return init()
-    _, params, step = load_run(Path(init_from), mesh)
-    note("started", f"starting from the weights of {init_from}, step {step:,}")
-    return dataclasses.replace(init(), params=params)
-
-
 def checkpoint_record(
     config: PretrainConfig, dataset: RecordDataset, progress: Progress
 ) -> dict[str, Any]:
@@ -374,27 +287,6 @@ def announce(
     )
     shape = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     console.say(f"devices: {jax.device_count()} {jax.devices()[0].device_kind} ({shape})")
-
-
-def announce_resume(
-    config: PretrainConfig, dataset: RecordDataset, restored: Restored, *, note: Note
-) -> None:
-    """Says where the run goes on, and what differs from then: settings, the data."""
-    step, record = restored.step, restored.record
-    if step < config.train.num_steps:
-        note("resumed", f"going on from step {step:,} ({record['examples_seen']:,} rows seen)")
-    stored = config_lib.from_dict(PretrainConfig, record["config"])
-    for name, (before, after) in workdir_lib.changed_settings(stored, config).items():
-        note(
-            "changed",
-            f"changed since the checkpoint: config.{name} was {before!r}, is {after!r}",
-        )
-    if record["data_fingerprint"] != dataset.fingerprint:
-        note(
-            "changed",
-            f"changed since the checkpoint: the dataset, {record['data_fingerprint']} to "
-            f"{dataset.fingerprint}; the order of the rows is another one from here on",
-        )
 
 
 def keep_tokenizer(tokenizer: Tokenizer, workdir: Path) -> None:

@@ -1,0 +1,131 @@
+"""Where a run stands: what --resume and --init_from mean, and the state to begin with."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from jax.sharding import Mesh
+
+from roberta_jax import config as config_lib
+from roberta_jax.checkpoint.store import CheckpointStore, Restored
+from roberta_jax.config import PretrainConfig
+from roberta_jax.data.records import RecordDataset
+from roberta_jax.errors import UserError
+from roberta_jax.train import workdir as workdir_lib
+from roberta_jax.train.loop import Progress, Window
+from roberta_jax.train.metrics import read_lines
+from roberta_jax.train.restore import choose_step, load_run
+from roberta_jax.train.state import TrainState
+
+Note = Callable[[str, str], None]  # One word for an event, and the line that is said.
+
+
+def check_resume(workdir: Path, config: PretrainConfig, *, resume: str, init_from: str) -> None:
+    """Refuses what cannot be meant, before anything is compiled or written."""
+    if resume not in ("auto", "never", "must") and not resume.isdecimal():
+        raise UserError(
+            f"--resume={resume} is not understood. Use auto, never, must, or a step number."
+        )
+    with CheckpointStore(workdir / workdir_lib.CHECKPOINTS_FOLDER) as store:
+        steps, damaged = store.steps(), store.set_aside()
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir={workdir} is a file; give a folder, or a name that is free.")
+    if resume == "never" and (steps or damaged):
+        raise UserError(
+            f"--resume=never, and {workdir} already has checkpoints ({(steps or damaged)[-1]} is "
+            "the newest). Choose another --workdir, or --resume=auto to go on from there."
+        )
+    if resume == "must" and not (steps or damaged):
+        raise UserError(
+            f"--resume=must, and {workdir} has no checkpoint. Check --workdir, or use "
+            "--resume=auto."
+        )
+    if resume.isdecimal() and int(resume) not in steps:
+        raise UserError(
+            f"--resume={resume}, and {workdir} has no such checkpoint. It has: {steps or 'none'}."
+        )
+    if init_from and (steps or damaged):
+        raise UserError(
+            f"--init_from begins a new run, and {workdir} already has checkpoints. Choose another "
+            "--workdir, or leave --init_from away to go on."
+        )
+    if steps:
+        workdir_lib.check_same_model(workdir, workdir_lib.read_config(workdir), config)
+    elif not damaged:
+        check_nothing_is_lost(workdir)
+    if init_from:
+        stored = workdir_lib.read_config(Path(init_from))
+        workdir_lib.check_same_model(Path(init_from), stored, config)
+        with CheckpointStore(Path(init_from) / workdir_lib.CHECKPOINTS_FOLDER) as store:
+            choose_step(store, -1)
+
+
+def check_nothing_is_lost(workdir: Path) -> None:
+    """Refuses to begin again where a run got so far that it must have had a checkpoint."""
+    if not (workdir / workdir_lib.CONFIG_FILE).exists():
+        return
+    interval = workdir_lib.read_config(workdir).checkpoint.save_every_steps
+    last = max((line["step"] for line in read_lines(workdir / workdir_lib.METRICS_FILE)), default=0)
+    # A save waits for the one before it, so one checkpoint is complete beyond the second interval.
+    if last > 2 * interval:
+        raise UserError(
+            f"{workdir} has the record of {last:,} steps and no checkpoint, although one was due "
+            f"every {interval:,} steps. Bring its {workdir_lib.CHECKPOINTS_FOLDER}/ back, or begin "
+            "again in another --workdir."
+        )
+
+
+def restore(
+    store: CheckpointStore, target: TrainState, *, resume: str, note: Note
+) -> Restored | None:
+    """The checkpoint to go on from, or None for a new run."""
+    if not resume.isdecimal():
+        return store.restore_newest(target, lambda line: note("damaged", line))
+    restored = store.restore(int(resume), target)
+    for name in store.supersede_after(restored.step):
+        note(
+            "restarted",
+            f"restarting from step {restored.step}: a later checkpoint was set aside as {name}",
+        )
+    return restored
+
+
+def progress_of(restored: Restored) -> Progress:
+    """Where the run of a checkpoint stood."""
+    return Progress(
+        step=restored.step,
+        examples_seen=restored.record["examples_seen"],
+        window=Window(**restored.record["window"]),
+    )
+
+
+def new_state(
+    init: Callable[[], TrainState], init_from: str, mesh: Mesh, *, note: Note
+) -> TrainState:
+    """The state of step 0; with `init_from`, its weights are those of that workdir."""
+    if not init_from:
+        return init()
+    _, params, step = load_run(Path(init_from), mesh)
+    note("started", f"starting from the weights of {init_from}, step {step:,}")
+    return dataclasses.replace(init(), params=params)
+
+
+def announce_resume(
+    config: PretrainConfig, dataset: RecordDataset, restored: Restored, *, note: Note
+) -> None:
+    """Says where the run goes on, and what differs from then: settings, the data."""
+    step, record = restored.step, restored.record
+    if step < config.train.num_steps:
+        note("resumed", f"going on from step {step:,} ({record['examples_seen']:,} rows seen)")
+    stored = config_lib.from_dict(PretrainConfig, record["config"])
+    for name, (before, after) in workdir_lib.changed_settings(stored, config).items():
+        note(
+            "changed",
+            f"changed since the checkpoint: config.{name} was {before!r}, is {after!r}",
+        )
+    if record["data_fingerprint"] != dataset.fingerprint:
+        note(
+            "changed",
+            f"changed since the checkpoint: the dataset, {record['data_fingerprint']} to "
+            f"{dataset.fingerprint}; the order of the rows is another one from here on",
+        )
