@@ -32,6 +32,7 @@ from roberta_jax.config import (
 )
 from roberta_jax.data.loader import Batch
 from roberta_jax.objective.masking import Masker
+from roberta_jax.parallel.host_memory import keep_freed_memory
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.parallel.placement import place
 from roberta_jax.train.step import compile_step
@@ -206,6 +207,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile_rounds", type=int, default=3, help="0 leaves this part out")
     flags = parser.parse_args()
+    keep_freed_memory()  # As `pretrain` does; in one process, PyTorch gains by it too.
     device = jax.devices()[0]
     print(f"{jax.device_count()} x {device.device_kind}, jax {jax.__version__}", end=", ")
     print(f"torch {torch.__version__} with {torch.get_num_threads()} threads")
