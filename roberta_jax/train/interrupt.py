@@ -17,6 +17,8 @@ class InterruptWish:
 
     def __enter__(self) -> "InterruptWish":
         """Takes over the signals."""
+        # The command line may have a thread that ends the process at a signal; not from here on.
+        signal.set_wakeup_fd(-1)
         for number in _SIGNALS:
             self._before[number] = signal.signal(number, self._on_signal)
         return self
