@@ -163,8 +163,13 @@ def entry_point() -> None:
     sys.exit(code)
 
 
+_leaving = threading.Lock()
+
+
 def _leave(number: int, frame: FrameType | None) -> None:
     del number, frame
+    if not _leaving.acquire(blocking=False):
+        return  # The signal reaches the main thread and the watching one: the first ends both.
     os.write(2, b"roberta-jax: interrupted\n")
     os._exit(INTERRUPTED)
 
