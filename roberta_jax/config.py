@@ -13,12 +13,6 @@ from typing import Any, get_type_hints
 
 from roberta_jax.errors import UserError
 
-# The id of `<pad>` in every vocabulary of this project (recipes: `<s>` 0, `<pad>` 1, `</s>` 2).
-PAD_ID = 1
-
-# Rows that the position table has beyond `max_positions`: position ids start at PAD_ID + 1.
-POSITION_OFFSET = PAD_ID + 1
-
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class DataConfig:
@@ -62,7 +56,10 @@ class EncoderConfig:
     hidden_size: int = 768
     num_heads: int = 12
     mlp_size: int = 3072
-    max_positions: int = 512  # Longest row; the table has POSITION_OFFSET more rows.
+    max_positions: int = 512  # Longest row; the table has position_offset more rows.
+    position_offset: int = 2  # The first token's position id. RoBERTa: pad_id + 1; BERT: 0.
+    pad_id: int = 1  # RoBERTa's vocabularies have <pad> at 1, BERT's at 0.
+    num_token_types: int = 0  # Rows of the token type table. RoBERTa has none, BERT 2.
     dropout_rate: float = 0.1  # After the embedding and after both sublayers.
     attention_dropout_rate: float = 0.1  # On the attention probabilities.
     layer_norm_epsilon: float = 1e-5
@@ -99,6 +96,8 @@ class EncoderConfig:
             self.num_heads,
             f"a divisor of encoder.hidden_size={self.hidden_size}",
         )
+        for name in ("position_offset", "pad_id", "num_token_types"):
+            _require(getattr(self, name) >= 0, f"encoder.{name}", getattr(self, name), "0 or more")
         for name in ("dropout_rate", "attention_dropout_rate"):
             _require(
                 0 <= getattr(self, name) < 1, f"encoder.{name}", getattr(self, name), "in [0, 1)"

@@ -17,9 +17,12 @@ from roberta_jax.cli.config_flag import config_first
 from roberta_jax.errors import DISK_ERRORS, INTERRUPTED, MachineError, UserError
 
 # In the order in which a newcomer needs them. The module of a verb has `-` as `_`.
-VERBS = ("demo", "tokenizer", "prepare", "pretrain", "evaluate", "fill-mask", "report")
+VERBS = (
+    *("demo", "tokenizer", "prepare", "pretrain", "evaluate", "fill-mask", "report"),
+    *("import", "export"),
+)
 # Verbs that remove what is half written when they are interrupted.
-_CLEANING_VERBS = ("demo", "prepare", "report")
+_CLEANING_VERBS = ("demo", "prepare", "report", "import", "export")
 
 
 def _module(verb: str) -> ModuleType:

@@ -27,7 +27,8 @@ from roberta_jax.data.manifest import (
 from roberta_jax.data.output_folder import local_path, new_folder
 from roberta_jax.data.progress import Progress
 from roberta_jax.data.records import TOKENIZER_FOLDER, ShardWriter, open_dataset
-from roberta_jax.data.tokenizer import Tokenizer, load_tokenizer
+from roberta_jax.data.tokenizer import Tokenizer
+from roberta_jax.data.tokenizer_folder import load_tokenizer
 from roberta_jax.data.validation_split import (
     TRAIN,
     VALIDATION,

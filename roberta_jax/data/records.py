@@ -15,7 +15,8 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 
 from roberta_jax.data.manifest import MANIFEST_NAME, Manifest, Shard
 from roberta_jax.data.output_folder import local_path
-from roberta_jax.data.tokenizer import Tokenizer, load_tokenizer
+from roberta_jax.data.tokenizer import Tokenizer
+from roberta_jax.data.tokenizer_folder import load_tokenizer
 from roberta_jax.errors import MachineError, UserError
 
 TOKENIZER_FOLDER = "tokenizer"

@@ -1,152 +1,99 @@
-"""Byte-level BPE as GPT-2 and RoBERTa define it: text to ids and back, without loss.
+"""What every tokenizer gives: text to ids and back, special ids, rows, a folder."""
 
-The special ids are RoBERTa's: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, and `<mask>` last. Raw text
-never yields one of them: the text "<mask>" is encoded like any other characters, except by
-`encode_with_masks`.
-"""
-
-import hashlib
-import json
+import abc
 import pathlib
-import re
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
-import tokenizers
-from tokenizers import models, pre_tokenizers, trainers
 
-from roberta_jax.data import transformers_layout
-from roberta_jax.data.transformers_layout import FIRST_SPECIAL_TOKENS, MASK_TOKEN
-from roberta_jax.data.words import WordEncoder
 from roberta_jax.errors import UserError
 
-SMALLEST_VOCAB_SIZE = 256 + len(FIRST_SPECIAL_TOKENS) + 1
-# A pair seen once is no pattern: it would spend an entry of the vocabulary on one word of one
-# document.
-MIN_PAIR_COUNT = 2
 
+class Tokenizer(abc.ABC):
+    """Text to ids and back; a model needs to know no more of a vocabulary than this.
 
-def _byte_of_character() -> dict[str, int]:
-    """GPT-2's table: every byte as one printable character; inverse direction."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    table = {chr(byte): byte for byte in printable}
-    table.update({chr(256 + position): byte for position, byte in enumerate(others)})
-    return table
-
-
-BYTE_OF_CHARACTER = _byte_of_character()
-NEWLINE_TOKEN = next(
-    character for character, byte in BYTE_OF_CHARACTER.items() if byte == ord("\n")
-)
-
-
-class Tokenizer:
-    """A byte-level BPE vocabulary with RoBERTa's special ids.
+    Raw text never yields a special id: the text "<mask>" is encoded like any other characters,
+    except by `encode_with_masks`.
 
     Attributes:
+      kind: how text becomes tokens, such as "byte_bpe".
       vocab_size: number of entries, special ones included.
-      bos_id, pad_id, eos_id, unk_id, mask_id: ids of `<s>`, `<pad>`, `</s>`, `<unk>`, `<mask>`.
+      bos_id, pad_id, eos_id, unk_id, mask_id: ids of `<s>`, `<pad>`, `</s>`, `<unk>`, `<mask>`
+        (BERT: `[CLS]`, `[PAD]`, `[SEP]`, `[UNK]`, `[MASK]`).
+      mask_token: how `<mask>` is spelled.
+      double_separator: whether two `</s>` stand between the texts of a pair, as in RoBERTa.
       special_ids: sorted ids that stand for no text; never masked, never a random replacement.
-      fingerprint: 16 hexadecimal digits that depend on kind, vocabulary and merges, not on the
-        files' formatting.
+      fingerprint: 16 hexadecimal digits that depend on what decides the ids, not on the files'
+        formatting.
     """
 
-    kind = "byte_bpe"
-    bos_id, pad_id, eos_id, unk_id = range(4)
+    kind: str
+    vocab_size: int
+    bos_id: int
+    pad_id: int
+    eos_id: int
+    unk_id: int
+    mask_id: int
+    mask_token: str
+    double_separator: bool
+    special_ids: tuple[int, ...]
+    fingerprint: str
 
-    def __init__(self, vocab: dict[str, int], merges: Sequence[tuple[str, str]]):
-        """Builds from entries and merge rules.
+    @abc.abstractmethod
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without `<s>` and `</s>`, computed on all cores."""
 
-        Raises UserError when they are not laid out as RoBERTa's.
+    @abc.abstractmethod
+    def encode_with_masks(self, text: str) -> list[int]:
+        """Ids of a text in which `mask_token` stands for the mask id."""
+
+    @abc.abstractmethod
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids, and for each the characters [begin, end) of `text` that it stands for.
+
+        The blank before a word is not counted. Tokens that are parts of one character have the
+        same offsets.
         """
-        _check_layout(vocab, merges)
-        self._tokens = sorted(vocab, key=vocab.__getitem__)  # [vocab_size], by id.
-        self._merges = list(merges)
-        self.vocab_size = len(vocab)
-        self.mask_id = vocab[MASK_TOKEN]
-        self.newline_id = vocab[NEWLINE_TOKEN]
-        # fairseq fills its dictionary up to a multiple of 8 with entries called madeupword0000, …
-        self.special_ids = tuple(sorted(vocab[token] for token in vocab if _is_special(token)))
-        self._bytes = [
-            token.encode() if _is_special(token) else bytes(BYTE_OF_CHARACTER[c] for c in token)
-            for token in self._tokens
-        ]
-        content = json.dumps([self.kind, self._tokens, self._merges], ensure_ascii=True)
-        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
-        # Knows no special token, so that "<mask>" in a text stays text.
-        self._plain = transformers_layout.byte_level(vocab, self._merges)
-        self._words = WordEncoder(self.encode_batch)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles what defines the tokenizer, not what it remembers."""
-        return Tokenizer, ({token: i for i, token in enumerate(self._tokens)}, self._merges)
+    @abc.abstractmethod
+    def encode_sentences(self, sentence_groups: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """Ids of groups of sentences, each sentence followed by `</s>`: one uint32 [n] per group.
+
+        Sentences must hold no line break and no white space at their ends.
+        """
+
+    @abc.abstractmethod
+    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of `ids`, special ids left out or spelled."""
+
+    @abc.abstractmethod
+    def pieces(self) -> list[bytes]:
+        """What every entry stands for, by id; a blank in front where it begins a word."""
+
+    @abc.abstractmethod
+    def save(self, folder: str | pathlib.Path) -> None:
+        """Writes the files that `load_tokenizer` and transformers' `AutoTokenizer` read."""
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, without `<s>` and `</s>`."""
         return self.encode_batch([text])[0]
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, computed on all cores."""
-        encodings = self._plain.encode_batch_fast(_unicode_only(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
+    def row(self, first: Sequence[int], second: Sequence[int] | None = None) -> list[int]:
+        """The ids of one text or of two as a model reads them.
 
-    def encode_sentences(self, sentence_groups: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        """Ids of groups of sentences, each sentence followed by `</s>`: one uint32 [n] per group.
-
-        The sentences of a group are encoded at once, joined by line breaks. A line break next to
-        text is always one token of its own, so this gives the ids of the single sentences, at a
-        fraction of the time. Sentences must hold no line break and no white space at their ends.
+        `<s> a </s>`, or `<s> a </s></s> b </s>`; BERT: `[CLS] a [SEP] b [SEP]`.
         """
-        joined = ["\n".join(sentences) + "\n" if sentences else "" for sentences in sentence_groups]
-        groups = [self._words.encode(text) for text in joined]
-        unknown = [text for text, ids in zip(joined, groups, strict=True) if ids is None]
-        others = iter(self.encode_batch(unknown))
-        return [
-            np.where(ids == self.newline_id, np.uint32(self.eos_id), ids)
-            for ids in (np.array(next(others), np.uint32) if ids is None else ids for ids in groups)
-        ]
-
-    def encode_with_masks(self, text: str) -> list[int]:
-        """Ids of a text in which `<mask>` stands for the mask id.
-
-        It takes the blanks before it, as in RoBERTa.
-        """
-        first, *others = re.split(rf"\s*{MASK_TOKEN}", text)
-        ids = self.encode(first)
-        for part in others:
-            ids += [self.mask_id, *self.encode(part)]
+        ids = [self.bos_id, *first, self.eos_id]
+        if second is not None:
+            ids += [*([self.eos_id] if self.double_separator else []), *second, self.eos_id]
         return ids
-
-    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
-        """The text of `ids`, special ids left out or spelled.
-
-        Bytes that are no whole character become U+FFFD.
-        """
-        return b"".join(
-            self._bytes[i]
-            for i in map(self._checked, ids)
-            if not (skip_special_tokens and i in self.special_ids)
-        ).decode("utf-8", errors="replace")
 
     def token_text(self, token_id: int) -> str:
         """One token as text for display; special tokens are spelled."""
         return self.decode([token_id], skip_special_tokens=False)
 
-    def count_unreachable(self) -> int:
-        """Entries of several bytes that no merge rule makes."""
-        made = {left + right for left, right in self._merges}
-        return sum(
-            len(token) > 1 and token not in made and not _is_special(token)
-            for token in self._tokens
-        )
-
-    def save(self, folder: str | pathlib.Path) -> None:
-        """Writes the files that `load_tokenizer` and transformers' `AutoTokenizer` read."""
-        transformers_layout.write(pathlib.Path(folder), self._tokens, self._merges)
-
-    def _checked(self, token_id: int) -> int:
+    def checked(self, token_id: int) -> int:
+        """The id itself; UserError if it is outside the vocabulary."""
         if not 0 <= token_id < self.vocab_size:
             raise UserError(
                 f"Token id {token_id} is outside the vocabulary, whose ids go from 0 to "
@@ -155,92 +102,8 @@ class Tokenizer:
         return token_id
 
 
-def train_byte_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Learns a vocabulary of exactly `vocab_size` entries; the same texts give the same vocabulary.
-
-    Raises:
-      UserError: the size leaves no room for the 256 bytes and the special tokens, or the texts do
-        not hold enough pairs to reach it; the message says which size they reach.
-    """
-    if vocab_size < SMALLEST_VOCAB_SIZE:
-        raise UserError(
-            f"vocab_size is {vocab_size}; it must be at least {SMALLEST_VOCAB_SIZE}: the 256 bytes "
-            "and 5 special tokens."
-        )
-    learner = tokenizers.Tokenizer(models.BPE())
-    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    # The trainer puts special tokens first, so `<mask>` joins afterwards.
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - 1,
-        min_frequency=MIN_PAIR_COUNT,
-        special_tokens=list(FIRST_SPECIAL_TOKENS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    learner.train_from_iterator(texts, trainer)
-    model = json.loads(learner.to_str())["model"]
-    vocab = model["vocab"]
-    if len(vocab) != vocab_size - 1:
-        raise UserError(
-            f"vocab_size is {vocab_size}, but this text has pairs enough for {len(vocab) + 1} "
-            f"entries only (a pair must occur at least {MIN_PAIR_COUNT} times). Give more text, or "
-            f"a vocab_size of at most {len(vocab) + 1}."
-        )
-    vocab[MASK_TOKEN] = len(vocab)
-    return Tokenizer(vocab, [(left, right) for left, right in model["merges"]])
-
-
-def load_tokenizer(folder: str | pathlib.Path) -> Tokenizer:
-    """Reads `vocab.json` and `merges.txt` of a folder.
-
-    Raises UserError when they are missing or unusable.
-    """
-    folder = pathlib.Path(folder)
-    return import_byte_bpe(folder / "vocab.json", folder / "merges.txt")
-
-
-def import_byte_bpe(vocab_json: str | pathlib.Path, merges_txt: str | pathlib.Path) -> Tokenizer:
-    """Reads a vocabulary in the layout of roberta-base.
-
-    Raises UserError naming what does not fit.
-    """
-    try:
-        vocab = json.loads(pathlib.Path(vocab_json).read_text(encoding="utf-8"))
-        merge_lines = pathlib.Path(merges_txt).read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise UserError(
-            f"A tokenizer is a folder with vocab.json and merges.txt; {error.filename} cannot be "
-            f"read ({error.strerror}). `roberta-jax tokenizer` writes such a folder."
-        ) from error
-    except ValueError as error:
-        raise UserError(
-            f"The tokenizer files {vocab_json} and {merges_txt} are damaged: {error}."
-        ) from error
-    if not isinstance(vocab, dict) or not all(type(i) is int for i in vocab.values()):
-        raise UserError(f"{vocab_json} must hold one JSON object that gives every token its id.")
-    merges = []
-    for number, line in enumerate(merge_lines, start=1):
-        if not line.strip() or (number == 1 and line.startswith("#version")):
-            continue
-        parts = line.rstrip("\r").split(" ")
-        if len(parts) != 2:
-            raise UserError(
-                f"{merges_txt}:{number} is {line!r}; a merge rule is two tokens with a blank "
-                "between."
-            )
-        merges.append((parts[0], parts[1]))
-    return Tokenizer(vocab, merges)
-
-
-def _is_special(token: str) -> bool:
-    return (
-        token in FIRST_SPECIAL_TOKENS
-        or token == MASK_TOKEN
-        or re.fullmatch(r"madeupword\d{4}", token) is not None
-    )
-
-
-def _unicode_only(texts: Sequence[str]) -> Sequence[str]:
+def unicode_only(texts: Sequence[str]) -> Sequence[str]:
+    """The texts themselves; UserError if one holds half a surrogate pair, which UTF-8 lacks."""
     for text in texts:
         try:
             text.encode()
@@ -249,38 +112,3 @@ def _unicode_only(texts: Sequence[str]) -> Sequence[str]:
                 f"The text is not valid Unicode ({error}); give it as UTF-8."
             ) from error
     return texts
-
-
-def _check_layout(vocab: dict[str, int], merges: Sequence[tuple[str, str]]) -> None:
-    wanted = {token: i for i, token in enumerate(FIRST_SPECIAL_TOKENS)} | {
-        MASK_TOKEN: len(vocab) - 1
-    }
-    wrong = [
-        f"{token} is {vocab.get(token, 'missing')} and must be {i}"
-        for token, i in wanted.items()
-        if vocab.get(token) != i
-    ]
-    if wrong:
-        raise UserError(
-            f"The vocabulary of {len(vocab)} entries is not laid out as RoBERTa's: "
-            f"{', '.join(wrong)}."
-        )
-    if sorted(vocab.values()) != list(range(len(vocab))):
-        raise UserError(f"The ids of the vocabulary must be 0 to {len(vocab) - 1}, each once.")
-    foreign = [
-        token
-        for token in vocab
-        if not _is_special(token) and not set(token) <= BYTE_OF_CHARACTER.keys()
-    ]
-    missing = BYTE_OF_CHARACTER.keys() - vocab.keys()
-    if foreign or missing:
-        raise UserError(
-            f"The vocabulary is not byte-level BPE: {len(missing)} of the 256 single bytes are "
-            f"missing, and {len(foreign)} entries are not spelled in GPT-2's byte characters "
-            f"{foreign[:3]}."
-        )
-    for left, right in merges:
-        if left not in vocab or right not in vocab or left + right not in vocab:
-            raise UserError(
-                f"The merge rule {left!r} + {right!r} has parts or a result outside the vocabulary."
-            )

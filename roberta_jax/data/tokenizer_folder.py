@@ -7,11 +7,13 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from roberta_jax.data import json_tokenizer
+from roberta_jax.data.byte_bpe import import_byte_bpe, read_byte_bpe, train_byte_bpe
 from roberta_jax.data.corpus import ReadCounts, read_documents
 from roberta_jax.data.inputs import InputFile, find_files
 from roberta_jax.data.output_folder import local_path, new_folder
 from roberta_jax.data.progress import Progress
-from roberta_jax.data.tokenizer import Tokenizer, import_byte_bpe, load_tokenizer, train_byte_bpe
+from roberta_jax.data.tokenizer import Tokenizer
 from roberta_jax.errors import UserError
 
 KINDS = ("byte_bpe",)
@@ -112,6 +114,26 @@ def import_tokenizer_folder(
     if not _is_there(local_path(output), origin, overwrite, say):
         _save(tokenizer, local_path(output), origin, say)
     return tokenizer
+
+
+def load_tokenizer(folder: str | pathlib.Path) -> Tokenizer:
+    """Reads a tokenizer folder, ours or one that transformers wrote.
+
+    Raises:
+      UserError: there is none, or it is damaged or of a kind that is not supported.
+    """
+    folder = pathlib.Path(folder)
+    if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
+        return import_byte_bpe(folder / "vocab.json", folder / "merges.txt")
+    if (folder / json_tokenizer.FILE_NAME).exists():
+        other = json_tokenizer.read_json_tokenizer(folder)
+        return read_byte_bpe(folder / json_tokenizer.FILE_NAME) or other
+    raise UserError(
+        f"{folder} has no tokenizer: a folder with vocab.json and merges.txt, or with "
+        "tokenizer.json. `roberta-jax tokenizer` writes such a folder; of a model that has only "
+        "vocab.txt or sentencepiece.bpe.model, transformers' "
+        "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes tokenizer.json."
+    )
 
 
 def _is_there(

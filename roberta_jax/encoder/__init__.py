@@ -4,12 +4,13 @@ In: `EncoderConfig`, token ids [B, T]. Out: hidden states [B, T, D], logits [B, 
 positions. Outside a trace the weights are a nested dict of float32 arrays (`init_params`); inside,
 `bind` makes modules of them.
 
-- `model`: the whole, `init_params`, `bind`, the number of parameters.
+- `model`: the masked language model, `init_params`, `bind`, the number of parameters.
+- `task_model`: the encoder with the head of a task.
 - `embedding`, `attention`, `layer`, `stack` (layers as one scan), `heads`: the parts, in the order
   of the data.
 - `product`: matrix products with operands in the compute type and sums in float32.
 - `dropout`: a mask that is a function of (row key, place), the same on any devices.
 
-Shape letters: B rows, T tokens, D hidden size, H heads, K head size, F MLP size, L layers, M masked
-positions, V entries of the (padded) vocabulary.
+Shape letters: B rows, T tokens, S tokens attended to, D hidden size, H heads, K head size, F MLP
+size, L layers, M masked positions, V entries of the (padded) vocabulary, C outputs of a task.
 """

@@ -115,8 +115,13 @@ mixture.defvjp(
 )
 
 
+def _mask(visible: jax.Array) -> jax.Array:
+    """[B, S] or [B, T, S] → [B, 1, 1 or T, S]."""
+    return visible[:, None, None, :] if visible.ndim == 2 else visible[:, None]
+
+
 class SelfAttention(nnx.Module):
-    """Softmax attention over the real tokens of the row, with dropout on the probabilities."""
+    """Softmax attention over the visible tokens of the row, with dropout on the probabilities."""
 
     def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
         """Four projections D → D."""
@@ -129,24 +134,45 @@ class SelfAttention(nnx.Module):
         self.dropout_rate = config.attention_dropout_rate
         self.implementation = config.attention_implementation
 
-    def __call__(self, x: jax.Array, real: jax.Array, keys: jax.Array | None) -> jax.Array:
-        """X [B, T, D], real [B, T] bool (False: padding), dropout keys [B] or None → [B, T, D]."""
-        heads = (*x.shape[:2], self.num_heads, x.shape[2] // self.num_heads)  # [B, T, H, K]
+    def __call__(self, x: jax.Array, visible: jax.Array, keys: jax.Array | None) -> jax.Array:
+        """Attends.
+
+        Args:
+          x: [B, T, D].
+          visible: what can be attended to, [B, S] bool alike for all tokens of a row, or
+            [B, T, S] for each.
+          keys: dropout keys [B] uint32, or None.
+
+        Returns:
+          [B, T, D].
+        """
         query, key, value = (
-            linear(x).reshape(heads) for linear in (self.query, self.key, self.value)
+            self._heads(linear(x)) for linear in (self.query, self.key, self.value)
         )
-        mask = real[:, None, None, :]  # [B, 1, 1, S]
+        mask = _mask(visible)
         if keys is None or self.dropout_rate == 0:
             attended = jax.nn.dot_product_attention(
                 query,
                 key,
                 value,
                 mask=jnp.broadcast_to(mask, (x.shape[0], 1, x.shape[1], x.shape[1])),
-                implementation=fused_implementation(self.implementation, x.dtype, heads[3]),
+                implementation=fused_implementation(self.implementation, x.dtype, query.shape[3]),
             )
         else:  # The public fused kernels have no dropout on the probabilities.
             attended = self._with_dropout(query, key, value, mask, keys)
         return self.out(attended.reshape(x.shape))
+
+    def weights(self, x: jax.Array, visible: jax.Array) -> jax.Array:
+        """The probabilities with which tokens attend to each other: [B, H, T, S] float32."""
+        scores = self._scores(self._heads(self.query(x)), self._heads(self.key(x)), _mask(visible))
+        return softmax(scores, jnp.dtype(jnp.float32))
+
+    def _heads(self, x: jax.Array) -> jax.Array:
+        return x.reshape(*x.shape[:2], self.num_heads, -1)  # [B, T, H, K]
+
+    @staticmethod
+    def _scores(query: jax.Array, key: jax.Array, mask: jax.Array) -> jax.Array:
+        return jnp.where(mask, products(query, key) * query.shape[-1] ** -0.5, -1e30)
 
     def _with_dropout(
         self,
@@ -156,8 +182,6 @@ class SelfAttention(nnx.Module):
         mask: jax.Array,
         keys: jax.Array,
     ) -> jax.Array:
-        scores = products(query, key)
-        scores = jnp.where(mask, scores * query.shape[-1] ** -0.5, -1e30)
-        weights = softmax(scores, value.dtype)  # [B, H, T, S]
+        weights = softmax(self._scores(query, key, mask), value.dtype)  # [B, H, T, S]
         weights = dropout(weights, keys, self.dropout_rate)
         return mixture(weights, value)

@@ -1,23 +1,35 @@
-"""Token and position embeddings, LayerNorm, dropout."""
+"""Token, position and (BERT) token type embeddings, LayerNorm, dropout."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from roberta_jax.config import PAD_ID, POSITION_OFFSET, EncoderConfig
+from roberta_jax.config import EncoderConfig
 from roberta_jax.encoder.dropout import dropout
 from roberta_jax.encoder.norm import LayerNorm
 from roberta_jax.encoder.product import normal_init
 
 
-def position_ids(tokens: jax.Array) -> jax.Array:
-    """Positions [B, T] of tokens [B, T]: from PAD_ID + 1 on, counting non-padding tokens only."""
-    real = tokens != PAD_ID
-    return jnp.where(real, jnp.cumsum(real, axis=1, dtype=jnp.int32) + PAD_ID, PAD_ID)
+def position_ids(real: jax.Array, first: int, segments: jax.Array | None = None) -> jax.Array:
+    """Rows of the position table.
+
+    Args:
+      real: [B, T] bool, False for padding, which is not counted.
+      first: the position of a row's first token.
+      segments: [B, T] int32; the tokens of a segment stand together, and each counts from `first`.
+
+    Returns:
+      [B, T] int32; padding has the position before the first one.
+    """
+    count = jnp.cumsum(real, axis=1, dtype=jnp.int32)  # From 1.
+    if segments is not None:
+        begins = jnp.diff(segments, axis=1, prepend=segments[:, :1] - 1) != 0
+        count -= jax.lax.cummax(jnp.where(begins, count - real, 0), axis=1)
+    return jnp.where(real, count + first - 1, max(first - 1, 0))
 
 
 class Embedding(nnx.Module):
-    """Token + position embedding → LayerNorm → dropout."""
+    """Token + position (+ token type) embedding → LayerNorm → dropout."""
 
     def __init__(self, config: EncoderConfig, *, key: jax.Array):
         """Tables as `normal_init`; the rows of padding, and of the vocabulary's padding, are 0."""
@@ -27,19 +39,52 @@ class Embedding(nnx.Module):
             rows, width, embedding_init=normal_init(config), rngs=nnx.Rngs(token_key)
         )
         self.position = nnx.Embed(
-            config.max_positions + POSITION_OFFSET,
+            config.max_positions + config.position_offset,
             width,
             embedding_init=normal_init(config),
             rngs=nnx.Rngs(position_key),
         )
         table = self.token.embedding[...]
-        used = (jnp.arange(rows) < config.vocab_size) & (jnp.arange(rows) != PAD_ID)
+        used = (jnp.arange(rows) < config.vocab_size) & (jnp.arange(rows) != config.pad_id)
         self.token.embedding[...] = jnp.where(used[:, None], table, 0)
-        self.position.embedding[...] = self.position.embedding[...].at[PAD_ID].set(0)
+        if config.position_offset:
+            padding = config.position_offset - 1
+            self.position.embedding[...] = self.position.embedding[...].at[padding].set(0)
+        if config.num_token_types:
+            self.token_type = nnx.Embed(
+                config.num_token_types,
+                width,
+                embedding_init=normal_init(config),
+                rngs=nnx.Rngs(jax.random.fold_in(key, 2)),
+            )
         self.norm = LayerNorm(config)
+        self.num_token_types = config.num_token_types
+        self.position_offset = config.position_offset
         self.dropout_rate = config.dropout_rate
 
-    def __call__(self, tokens: jax.Array, keys: jax.Array | None) -> jax.Array:
-        """Tokens [B, T] int32, dropout keys [B] or None → [B, T, D] in the compute type."""
-        x = self.token(tokens) + self.position(position_ids(tokens))  # [B, T, D] float32
+    def __call__(
+        self,
+        tokens: jax.Array,
+        real: jax.Array,
+        keys: jax.Array | None,
+        *,
+        segments: jax.Array | None = None,
+        token_types: jax.Array | None = None,
+    ) -> jax.Array:
+        """Embeds.
+
+        Args:
+          tokens: [B, T] int32.
+          real: [B, T] bool, False for padding.
+          keys: dropout keys [B] uint32, or None.
+          segments: [B, T] int32, the parts of packed rows; None: a row is one.
+          token_types: [B, T] int32; None: all 0. Ignored by a model without token types.
+
+        Returns:
+          [B, T, D] in the compute type.
+        """
+        positions = position_ids(real, self.position_offset, segments)
+        x = self.token(tokens) + self.position(positions)  # [B, T, D] float32
+        if self.num_token_types:
+            x += self.token_type(jnp.zeros_like(tokens) if token_types is None else token_types)
         return dropout(self.norm(x), keys, self.dropout_rate)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from roberta_jax.config import EncoderConfig
+from roberta_jax.encoder.dropout import dropout, site_keys
 from roberta_jax.encoder.layer import gelu
 from roberta_jax.encoder.norm import LayerNorm
 from roberta_jax.encoder.product import Linear, add_bias, product
@@ -30,3 +31,43 @@ class MaskedLanguageModelHead(nnx.Module):
         real = jnp.arange(table.shape[0]) < self.vocab_size
         bias = jnp.where(real, self.bias[...], -jnp.inf)  # [V]: cheaper than masking [B, M, V].
         return add_bias(product(x, table, self.compute_dtype, jnp.float32, True), bias)
+
+
+class SentenceHead(nnx.Module):
+    """The vector of `<s>` → dense D → D → tanh → dropout → projection (RoBERTa's classifier)."""
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        num_outputs: int,
+        dropout_rate: float,
+        *,
+        drop_input: bool,
+        rngs: nnx.Rngs,
+    ):
+        """Two projections; with `drop_input`, there is dropout before the first as well."""
+        self.dense = Linear(config.hidden_size, config.hidden_size, config, rngs=rngs)
+        self.projection = Linear(config.hidden_size, num_outputs, config, rngs=rngs)
+        self.input_dropout_rate = dropout_rate if drop_input else 0.0
+        self.dropout_rate = dropout_rate
+
+    def __call__(self, states: jax.Array, keys: jax.Array | None) -> jax.Array:
+        """States [B, T, D], dropout keys [B] or None → [B, C] float32."""
+        x = dropout(states[:, 0], site_keys(keys, 0), self.input_dropout_rate)
+        x = dropout(jnp.tanh(self.dense(x)), site_keys(keys, 1), self.dropout_rate)
+        return self.projection(x).astype(jnp.float32)
+
+
+class TokenHead(nnx.Module):
+    """Dropout → projection, of every token."""
+
+    def __init__(
+        self, config: EncoderConfig, num_outputs: int, dropout_rate: float, *, rngs: nnx.Rngs
+    ):
+        """One projection."""
+        self.projection = Linear(config.hidden_size, num_outputs, config, rngs=rngs)
+        self.dropout_rate = dropout_rate
+
+    def __call__(self, states: jax.Array, keys: jax.Array | None) -> jax.Array:
+        """States [B, T, D], dropout keys [B] or None → [B, T, C] float32."""
+        return self.projection(dropout(states, keys, self.dropout_rate)).astype(jnp.float32)

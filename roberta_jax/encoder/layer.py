@@ -60,9 +60,9 @@ class Layer(nnx.Module):
         self.mlp_norm = LayerNorm(config)
         self.dropout_rate = config.dropout_rate
 
-    def __call__(self, x: jax.Array, real: jax.Array, keys: jax.Array | None) -> jax.Array:
-        """X [B, T, D], real [B, T] bool, dropout keys [B] of this layer or None → [B, T, D]."""
-        attended = self.attention(x, real, site_keys(keys, 0))
+    def __call__(self, x: jax.Array, visible: jax.Array, keys: jax.Array | None) -> jax.Array:
+        """X [B, T, D], visible as for attention, dropout keys [B] of this layer → [B, T, D]."""
+        attended = self.attention(x, visible, site_keys(keys, 0))
         attended = dropout(attended, site_keys(keys, 1), self.dropout_rate)
         x = self.attention_norm(x + attended)
         return self.mlp_norm(x + dropout(self.mlp(x), site_keys(keys, 2), self.dropout_rate))

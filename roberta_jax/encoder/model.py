@@ -1,49 +1,100 @@
 """The masked language model as a whole; outside a trace its weights are a nested dict."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from roberta_jax.config import PAD_ID, EncoderConfig
+from roberta_jax.config import EncoderConfig
 from roberta_jax.encoder.dropout import site_keys
 from roberta_jax.encoder.embedding import Embedding
 from roberta_jax.encoder.heads import MaskedLanguageModelHead
-from roberta_jax.encoder.stack import init_layers, run_layers
+from roberta_jax.encoder.stack import init_layers, run_layers, trace_layers
 from roberta_jax.parallel.tables import constrain
 
 Params = dict[str, Any]  # Nested; leaves are float32 arrays, those under "layers" stacked [L, …].
+Model = TypeVar("Model", bound=nnx.Module)
 
 
-class MaskedLanguageModel(nnx.Module):
+class Encoder(nnx.Module):
+    """Embedding and layers, without a head."""
+
+    def __init__(self, config: EncoderConfig, *, embedding_key: jax.Array, layers_key: jax.Array):
+        """Draws the initial weights."""
+        self.embedding = Embedding(config, key=embedding_key)
+        self.layers = init_layers(config, layers_key)
+        self.pad_id = config.pad_id
+        self.rematerialization = config.rematerialization
+
+    def states(
+        self,
+        tokens: jax.Array,
+        keys: jax.Array | None = None,
+        *,
+        segments: jax.Array | None = None,
+        token_types: jax.Array | None = None,
+    ) -> jax.Array:
+        """Hidden states of the last layer.
+
+        Args:
+          tokens: [B, T] int; `pad_id` marks padding, which nothing attends to.
+          keys: dropout keys [B] uint32, or None for no dropout.
+          segments: [B, T] int32, the part of a packed row that a token belongs to: attention stays
+            inside, and positions restart. None: a row is one part.
+          token_types: [B, T] int32, for a model that has them; None: all 0.
+
+        Returns:
+          [B, T, D] in the compute type.
+        """
+        x, visible = self._embedded(tokens, keys, segments, token_types)
+        return run_layers(self.layers, x, visible, keys, rematerialization=self.rematerialization)
+
+    def trace(
+        self,
+        tokens: jax.Array,
+        *,
+        segments: jax.Array | None = None,
+        token_types: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array]:
+        """As `states`, but what every layer gives: see `stack.trace_layers`."""
+        return trace_layers(self.layers, *self._embedded(tokens, None, segments, token_types))
+
+    def _embedded(
+        self,
+        tokens: jax.Array,
+        keys: jax.Array | None,
+        segments: jax.Array | None,
+        token_types: jax.Array | None,
+    ) -> tuple[jax.Array, jax.Array]:
+        real = tokens != self.pad_id
+        x = self.embedding(
+            tokens, real, site_keys(keys, 0), segments=segments, token_types=token_types
+        )
+        visible = real  # [B, S]
+        if segments is not None:
+            visible = real[:, None, :] & (segments[:, :, None] == segments[:, None, :])  # [B, T, S]
+        return constrain(x, "hidden"), visible
+
+
+class MaskedLanguageModel(Encoder):
     """RoBERTa with the masked-language-model head (paper section 2; recipes of BERT base/large)."""
 
     def __init__(self, config: EncoderConfig, *, key: jax.Array):
         """Draws the initial weights from `key`."""
         embedding_key, layers_key, head_key = jax.random.split(key, 3)
-        self.embedding = Embedding(config, key=embedding_key)
-        self.layers = init_layers(config, layers_key)
+        super().__init__(config, embedding_key=embedding_key, layers_key=layers_key)
         self.head = MaskedLanguageModelHead(config, rngs=nnx.Rngs(head_key))
-        self.rematerialization = config.rematerialization
-
-    def states(self, tokens: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-        """Hidden states of the last layer.
-
-        Args:
-          tokens: [B, T] int; PAD_ID marks padding, which nothing attends to.
-          keys: dropout keys [B] uint32, or None for no dropout.
-
-        Returns:
-          [B, T, D] in the compute type.
-        """
-        x = constrain(self.embedding(tokens, site_keys(keys, 0)), "hidden")
-        return run_layers(
-            self.layers, x, tokens != PAD_ID, keys, rematerialization=self.rematerialization
-        )
 
     def __call__(
-        self, tokens: jax.Array, positions: jax.Array, keys: jax.Array | None = None
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        keys: jax.Array | None = None,
+        *,
+        segments: jax.Array | None = None,
+        token_types: jax.Array | None = None,
     ) -> jax.Array:
         """Logits at chosen positions only.
 
@@ -51,19 +102,24 @@ class MaskedLanguageModel(nnx.Module):
           tokens: [B, T] int.
           positions: [B, M] int, places in the row that are projected onto the vocabulary.
           keys: dropout keys [B] uint32, or None.
+          segments: as for `states`.
+          token_types: as for `states`.
 
         Returns:
           [B, M, V] float32, -inf beyond the vocabulary.
         """
-        states = self.states(tokens, keys)
-        chosen = jnp.take_along_axis(states, positions[..., None], axis=1)  # [B, M, D]
-        logits = self.head(constrain(chosen, "masked_hidden"), self.embedding.token.embedding[...])
-        return constrain(logits, "logits")
+        states = self.states(tokens, keys, segments=segments, token_types=token_types)
+        return self.project(jnp.take_along_axis(states, positions[..., None], axis=1))
+
+    def project(self, states: jax.Array) -> jax.Array:
+        """Logits [B, M, V] float32 of hidden states [B, M, D]."""
+        states = constrain(states, "masked_hidden")
+        return constrain(self.head(states, self.embedding.token.embedding[...]), "logits")
 
 
 def init_params(config: EncoderConfig, key: jax.Array) -> Params:
     """Initial weights as a nested dict of float32 arrays."""
-    return nnx.to_pure_dict(nnx.state(MaskedLanguageModel(config, key=key)))
+    return weights_of(MaskedLanguageModel(config, key=key))
 
 
 def abstract_params(config: EncoderConfig) -> Params:
@@ -74,8 +130,17 @@ def abstract_params(config: EncoderConfig) -> Params:
 
 def bind(config: EncoderConfig, params: Params) -> MaskedLanguageModel:
     """The model whose weights are `params`; costs nothing at run time (it happens in the trace)."""
-    model = jax.eval_shape(lambda: MaskedLanguageModel(config, key=jax.random.key(0)))
-    graphdef, state = nnx.split(model)
+    return bind_weights(lambda: MaskedLanguageModel(config, key=jax.random.key(0)), params)
+
+
+def weights_of(model: nnx.Module) -> Params:
+    """The weights of a module as a nested dict."""
+    return nnx.to_pure_dict(nnx.state(model))
+
+
+def bind_weights(construct: Callable[[], Model], params: Params) -> Model:
+    """The module that `construct` would make, with `params` as its weights."""
+    graphdef, state = nnx.split(jax.eval_shape(construct))
     nnx.replace_by_pure_dict(state, params)
     return nnx.merge(graphdef, state)
 

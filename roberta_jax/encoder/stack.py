@@ -27,7 +27,7 @@ def init_layers(config: EncoderConfig, key: jax.Array) -> Layer:
 def run_layers(
     layers: Layer,
     x: jax.Array,
-    real: jax.Array,
+    visible: jax.Array,
     keys: jax.Array | None,
     *,
     rematerialization: str,
@@ -37,7 +37,7 @@ def run_layers(
     Args:
       layers: what `init_layers` made.
       x: [B, T, D].
-      real: [B, T] bool, False for padding.
+      visible: [B, S] or [B, T, S] bool, what can be attended to.
       keys: dropout keys [B] uint32, or None.
       rematerialization: none, dots (keep matrix products) or full (keep only the layer's input).
 
@@ -47,7 +47,7 @@ def run_layers(
 
     def body(carry: tuple[jax.Array, jax.Array], layer: Layer) -> tuple[tuple, None]:
         states, depth = carry
-        states = layer(states, real, site_keys(keys, depth + 1))  # Site 0 is the embedding's.
+        states = layer(states, visible, site_keys(keys, depth + 1))  # Site 0 is the embedding's.
         return (constrain(states, "hidden"), depth + 1), None
 
     if rematerialization != "none":
@@ -55,3 +55,19 @@ def run_layers(
         body = functools.partial(jax.checkpoint, policy=policy, prevent_cse=False)(body)
     (x, _), _ = jax.lax.scan(body, (x, jnp.uint32(0)), layers)
     return x
+
+
+def trace_layers(layers: Layer, x: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What happens inside, without dropout, for looking at it and for comparing with other code.
+
+    Returns:
+      The input and the output of every layer [L + 1, B, T, D], and the attention probabilities of
+      every layer [L, B, H, T, S] float32.
+    """
+
+    def body(states: jax.Array, layer: Layer) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        after = layer(states, visible, None)
+        return after, (after, layer.attention.weights(states, visible))
+
+    _, (after, weights) = jax.lax.scan(body, x, layers)
+    return jnp.concatenate([x[None], after]), weights

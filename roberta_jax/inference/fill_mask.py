@@ -9,7 +9,8 @@ import numpy as np
 
 from roberta_jax.config import MeshConfig
 from roberta_jax.data.output_folder import local_path
-from roberta_jax.data.tokenizer import Tokenizer, load_tokenizer
+from roberta_jax.data.tokenizer import Tokenizer
+from roberta_jax.data.tokenizer_folder import load_tokenizer
 from roberta_jax.data.transformers_layout import MASK_TOKEN
 from roberta_jax.encoder.model import bind
 from roberta_jax.errors import UserError

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from roberta_jax.config import PAD_ID, MaskingConfig
+from roberta_jax.config import MaskingConfig
 from roberta_jax.data.tokenizer import Tokenizer
 
 
@@ -35,17 +35,21 @@ class Masker:
       vocab_size: entries of the tokenizer.
       special_ids: ids that are never masked (unless the config says so) and never a replacement.
       mask_id: the id of `<mask>`.
+      pad_id: the id of padding, which is never masked.
     """
 
     config: MaskingConfig
     vocab_size: int
     special_ids: tuple[int, ...]
     mask_id: int
+    pad_id: int = 1
 
     @classmethod
     def of(cls, config: MaskingConfig, tokenizer: Tokenizer) -> "Masker":
         """The masks of a run on rows of this tokenizer."""
-        return cls(config, tokenizer.vocab_size, tokenizer.special_ids, tokenizer.mask_id)
+        return cls(
+            config, tokenizer.vocab_size, tokenizer.special_ids, tokenizer.mask_id, tokenizer.pad_id
+        )
 
     def __call__(
         self, tokens: jax.Array, index: jax.Array, epoch: jax.Array, key: jax.Array
@@ -100,7 +104,7 @@ class Masker:
 
     def _maskable(self, tokens: jax.Array) -> jax.Array:
         if self.config.mask_special_tokens:
-            return tokens != PAD_ID
+            return tokens != self.pad_id
         special = np.zeros(self.vocab_size, bool)
         special[list(self.special_ids)] = True
         return ~jnp.asarray(special)[tokens]

@@ -15,7 +15,7 @@ Tree = TypeVar("Tree")
 # Optimizer moments end in the path of their parameter, so the same rows serve them.
 PARAM_SPECS: tuple[tuple[str, P], ...] = (
     (r"embedding/token/embedding", P("tensor", "fsdp")),
-    (r"embedding/position/embedding", P(None, "fsdp")),
+    (r"embedding/(position|token_type)/embedding", P(None, "fsdp")),
     (r"layers/attention/(query|key|value)/kernel", P(None, "fsdp", "tensor")),
     (r"layers/attention/(query|key|value)/bias", P(None, "tensor")),
     (r"layers/attention/out/kernel", P(None, "tensor", "fsdp")),
@@ -26,6 +26,7 @@ PARAM_SPECS: tuple[tuple[str, P], ...] = (
     (r"head/dense/kernel", P("fsdp", None)),
     (r"head/dense/bias", P()),
     (r"head/bias", P("tensor")),
+    (r"head/projection/(kernel|bias)", P()),  # A few outputs.
     (r"(norm|attention_norm|mlp_norm)/(scale|bias)", P()),
     (r"(step|count)", P()),  # Scalars of the state and of the optimizer.
 )

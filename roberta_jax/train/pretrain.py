@@ -18,7 +18,8 @@ from roberta_jax.config import PretrainConfig
 from roberta_jax.data.loader import Loader
 from roberta_jax.data.output_folder import local_path, new_folder
 from roberta_jax.data.records import RecordDataset, open_dataset
-from roberta_jax.data.tokenizer import Tokenizer, load_tokenizer
+from roberta_jax.data.tokenizer import Tokenizer
+from roberta_jax.data.tokenizer_folder import load_tokenizer
 from roberta_jax.encoder.attention import check_implementation
 from roberta_jax.encoder.model import abstract_params, count_params
 from roberta_jax.errors import INTERRUPTED, MachineError, UserError
@@ -53,7 +54,8 @@ def pretrain(
       resume: "auto" goes on from the newest good checkpoint if there is one; "never" wants an
         unused workdir; "must" wants a checkpoint; a number restarts from that step and sets
         later ones aside.
-      init_from: workdir whose weights a new run begins with (a fresh optimizer, step 0).
+      init_from: workdir whose weights a new run begins with (a fresh optimizer, step 0); the
+        vocabulary and the length of the rows may be others (see `transfer`).
 
     Returns:
       The exit code: 0, or 130 after an interrupt with the state saved.
@@ -69,6 +71,7 @@ def pretrain(
     dataset, validation = open_data(config)
     tokenizer = dataset.tokenizer()
     config = resolve(config, dataset)
+    check_padding(config, tokenizer)
 
     # ---- Devices ------------------------------------------------------------------------------
     keep_freed_memory()
@@ -103,7 +106,7 @@ def pretrain(
         restored = restore(store, abstract(shapes, mesh), resume=resume, note=note)
         if restored is None:
             progress = Progress(step=0, examples_seen=0, window=Window())
-            state = new_state(init, init_from, mesh, note=note)
+            state = new_state(init, init_from, mesh, config, tokenizer, note=note)
         else:
             progress, state = progress_of(restored), restored.state
         announce(config, dataset, mesh, progress, console=console)
@@ -227,6 +230,16 @@ def resolve(config: PretrainConfig, dataset: RecordDataset) -> PretrainConfig:
         data=dataclasses.replace(config.data, tokenizer_fingerprint=identity.fingerprint),
         encoder=dataclasses.replace(config.encoder, vocab_size=identity.vocab_size),
     )
+
+
+def check_padding(config: PretrainConfig, tokenizer: Tokenizer) -> None:
+    """Refuses a model that takes another id for padding than the rows do."""
+    if tokenizer.pad_id != config.encoder.pad_id:
+        raise UserError(
+            f"The dataset {config.data.path} pads its rows with id {tokenizer.pad_id}, and "
+            f"config.encoder.pad_id is {config.encoder.pad_id}. Set "
+            f"--config.encoder.pad_id={tokenizer.pad_id}."
+        )
 
 
 def check_shapes(config: PretrainConfig, mesh: Mesh) -> None:

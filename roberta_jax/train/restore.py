@@ -6,10 +6,12 @@ from jax.sharding import Mesh
 
 from roberta_jax.checkpoint.store import CheckpointStore
 from roberta_jax.config import PretrainConfig
+from roberta_jax.data.tokenizer import Tokenizer
+from roberta_jax.data.tokenizer_folder import load_tokenizer
 from roberta_jax.encoder.model import Params, abstract_params
 from roberta_jax.errors import UserError
 from roberta_jax.parallel.tables import abstract
-from roberta_jax.train.workdir import CHECKPOINTS_FOLDER, read_config
+from roberta_jax.train.workdir import CHECKPOINTS_FOLDER, TOKENIZER_FOLDER, read_config
 
 
 def choose_step(store: CheckpointStore, step: int) -> int:
@@ -41,3 +43,19 @@ def load_run(workdir: Path, mesh: Mesh, *, step: int = -1) -> tuple[PretrainConf
         chosen = choose_step(store, step)
         params = store.restore_part(chosen, target).state["params"]
     return config, params, chosen
+
+
+def load_run_tokenizer(workdir: Path, config: PretrainConfig) -> Tokenizer:
+    """The tokenizer of a workdir.
+
+    Raises:
+      UserError: it is missing, or not the one that the model was trained with.
+    """
+    folder, wanted = workdir / TOKENIZER_FOLDER, config.data.tokenizer_fingerprint
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.fingerprint != wanted:
+        raise UserError(
+            f"{folder} holds the tokenizer {tokenizer.fingerprint}, and the model was trained with "
+            f"{wanted}. Bring that one back, from the dataset of the run for example."
+        )
+    return tokenizer

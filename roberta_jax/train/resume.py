@@ -10,12 +10,14 @@ from roberta_jax import config as config_lib
 from roberta_jax.checkpoint.store import CheckpointStore, Restored
 from roberta_jax.config import PretrainConfig
 from roberta_jax.data.records import RecordDataset
+from roberta_jax.data.tokenizer import Tokenizer
 from roberta_jax.errors import UserError
 from roberta_jax.train import workdir as workdir_lib
 from roberta_jax.train.loop import Progress, Window
 from roberta_jax.train.metrics import read_lines
-from roberta_jax.train.restore import choose_step, load_run
+from roberta_jax.train.restore import choose_step, load_run, load_run_tokenizer
 from roberta_jax.train.state import TrainState
+from roberta_jax.train.transfer import check_transfer, transfer
 
 Note = Callable[[str, str], None]  # One word for an event, and the line that is said.
 
@@ -44,6 +46,11 @@ def check_resume(workdir: Path, config: PretrainConfig, *, resume: str, init_fro
         raise UserError(
             f"--resume={resume}, and {workdir} has no such checkpoint. It has: {steps or 'none'}."
         )
+    if (workdir / workdir_lib.ORIGIN_FILE).exists():
+        raise UserError(
+            f"{workdir} holds an imported model, which has no optimizer to go on with. Begin a run "
+            f"in another --workdir, with --init_from={workdir}."
+        )
     if init_from and (steps or damaged):
         raise UserError(
             f"--init_from begins a new run, and {workdir} already has checkpoints. Choose another "
@@ -55,7 +62,8 @@ def check_resume(workdir: Path, config: PretrainConfig, *, resume: str, init_fro
         check_nothing_is_lost(workdir)
     if init_from:
         stored = workdir_lib.read_config(Path(init_from))
-        workdir_lib.check_same_model(Path(init_from), stored, config)
+        check_transfer(Path(init_from), stored, config)
+        load_run_tokenizer(Path(init_from), stored)
         with CheckpointStore(Path(init_from) / workdir_lib.CHECKPOINTS_FOLDER) as store:
             choose_step(store, -1)
 
@@ -100,14 +108,30 @@ def progress_of(restored: Restored) -> Progress:
 
 
 def new_state(
-    init: Callable[[], TrainState], init_from: str, mesh: Mesh, *, note: Note
+    init: Callable[[], TrainState],
+    init_from: str,
+    mesh: Mesh,
+    config: PretrainConfig,
+    tokenizer: Tokenizer,
+    *,
+    note: Note,
 ) -> TrainState:
     """The state of step 0; with `init_from`, its weights are those of that workdir."""
+    state = init()
     if not init_from:
-        return init()
-    _, params, step = load_run(Path(init_from), mesh)
+        return state
+    source, params, step = load_run(Path(init_from), mesh)
     note("started", f"starting from the weights of {init_from}, step {step:,}")
-    return dataclasses.replace(init(), params=params)
+    params = transfer(
+        params,
+        state.params,
+        source=source.encoder,
+        target=config.encoder,
+        source_tokenizer=load_run_tokenizer(Path(init_from), source),
+        target_tokenizer=tokenizer,
+        say=lambda line: note("transferred", line),
+    )
+    return dataclasses.replace(state, params=params)
 
 
 def announce_resume(

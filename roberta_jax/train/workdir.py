@@ -19,6 +19,7 @@ METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS_FOLDER = "checkpoints"
 TOKENIZER_FOLDER = "tokenizer"
 TENSORBOARD_FOLDER = "tensorboard"
+ORIGIN_FILE = "origin.json"  # Of an imported model: where it comes from.
 
 # Settings that decide which arrays there are and what they mean; the others may change on resume.
 _MODEL_IDENTITY = (
@@ -30,6 +31,9 @@ _MODEL_IDENTITY = (
     "encoder.num_heads",
     "encoder.mlp_size",
     "encoder.max_positions",
+    "encoder.position_offset",
+    "encoder.pad_id",
+    "encoder.num_token_types",
     "encoder.layer_norm_epsilon",
 )
 
@@ -103,16 +107,30 @@ def read_config(workdir: Path) -> PretrainConfig:
         raise UserError(f"{path} cannot be read: {error}.") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} cannot be read: it holds no JSON object.")
+    if "model_type" in values:
+        raise UserError(
+            f"{workdir} is a Hugging Face folder, not a workdir. `roberta-jax import "
+            f"--model={workdir} --output=WORKDIR` makes a workdir of it."
+        )
     return config_lib.from_dict(PretrainConfig, values)
 
 
-def check_same_model(workdir: Path, stored: PretrainConfig, wanted: PretrainConfig) -> None:
-    """Raises UserError if the weights of `stored` mean nothing to `wanted`; both are resolved."""
+def check_same_model(
+    workdir: Path,
+    stored: PretrainConfig,
+    wanted: PretrainConfig,
+    *,
+    except_for: tuple[str, ...] = (),
+) -> None:
+    """Raises UserError if the weights of `stored` mean nothing to `wanted`; both are resolved.
+
+    The settings `except_for` may differ.
+    """
     before, after = config_lib.field_paths(stored), config_lib.field_paths(wanted)
     different = [
         f"{name} is {before[name]} there and {after[name]} in this run"
         for name in _MODEL_IDENTITY
-        if before[name] != after[name]
+        if before[name] != after[name] and name not in except_for
     ]
     if different:
         raise UserError(

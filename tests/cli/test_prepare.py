@@ -2,8 +2,8 @@ import pytest
 from absl import flags as absl_flags
 
 from roberta_jax.cli import prepare
+from roberta_jax.data.byte_bpe import train_byte_bpe
 from roberta_jax.data.manifest import Manifest
-from roberta_jax.data.tokenizer import train_byte_bpe
 from roberta_jax.errors import UserError
 
 SENTENCE = "The old river came back under the old bridge. "

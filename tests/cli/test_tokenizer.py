@@ -2,7 +2,7 @@ import pytest
 from absl import flags as absl_flags
 
 from roberta_jax.cli import tokenizer
-from roberta_jax.data.tokenizer import load_tokenizer
+from roberta_jax.data.tokenizer_folder import load_tokenizer
 from roberta_jax.errors import UserError
 
 

@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
+from roberta_jax.data.byte_bpe import train_byte_bpe
 from roberta_jax.data.prepare import PrepareSettings, prepare
 from roberta_jax.data.records import open_dataset
-from roberta_jax.data.tokenizer import train_byte_bpe
 
 WORDS = (
     *("the", "a", "small", "old", "river", "house", "wind", "carried", "over", "under", "stone"),

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from roberta_jax.data import prepare as prepare_module
+from roberta_jax.data.byte_bpe import train_byte_bpe
 from roberta_jax.data.manifest import Manifest
 from roberta_jax.data.prepare import PrepareSettings, prepare
 from roberta_jax.data.records import open_dataset
-from roberta_jax.data.tokenizer import train_byte_bpe
 from roberta_jax.errors import MachineError, UserError
 
 SETTINGS = {"sequence_length": 32, "validation_fraction": 0.1, "rows_per_shard": 100}

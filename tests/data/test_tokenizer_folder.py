@@ -1,10 +1,10 @@
 import pytest
 
 from roberta_jax.data import tokenizer_folder as module
-from roberta_jax.data.tokenizer import load_tokenizer
 from roberta_jax.data.tokenizer_folder import (
     TrainingSettings,
     import_tokenizer_folder,
+    load_tokenizer,
     train_tokenizer_folder,
 )
 from roberta_jax.errors import UserError

@@ -17,7 +17,10 @@ KEYS = np.array([11, 22, 33], np.uint32)
 
 
 def make(config=CONFIG):
-    params, run = functional(lambda: Embedding(config, key=jax.random.key(0)))
+    params, run = functional(
+        lambda: Embedding(config, key=jax.random.key(0)),
+        lambda module, tokens, keys: module(tokens, tokens != config.pad_id, keys),
+    )
     return params, jax.jit(lambda params, tokens, keys=None: run(params, tokens, keys))
 
 
@@ -32,14 +35,53 @@ def test_positions_start_at_2_and_count_what_is_not_padding():
         ]
     )
     expected = [[2, 3, 4, 5, 6], [2, 3, 4, 1, 1], [1, 1, 2, 3, 4], [2, 1, 3, 1, 4], [1] * 5]
-    ids = position_ids(tokens)
+    ids = position_ids(tokens != PAD, 2)
     np.testing.assert_array_equal(ids, expected)
     assert ids.dtype == jnp.int32
 
 
 @given(arrays.arrays(np.int32, (4, 12), elements=st.integers(0, 3)))
 def test_positions_are_those_of_counting_by_hand(tokens):
-    np.testing.assert_array_equal(position_ids(tokens), reference.position_ids(tokens))
+    np.testing.assert_array_equal(position_ids(tokens != PAD, 2), reference.position_ids(tokens))
+
+
+def test_positions_restart_in_every_segment():
+    real = np.array([[1, 1, 1, 1, 1, 0, 0], [1, 0, 1, 1, 1, 1, 1]], bool)
+    segments = np.array([[1, 1, 2, 2, 2, 0, 0], [4, 4, 4, 9, 9, 4, 4]])
+    np.testing.assert_array_equal(
+        position_ids(real, 2, segments), [[2, 3, 2, 3, 4, 1, 1], [2, 1, 3, 2, 3, 2, 3]]
+    )
+
+
+def test_positions_of_bert_start_at_0():
+    real = np.array([[1, 1, 1, 0]], bool)
+    np.testing.assert_array_equal(position_ids(real, 0), [[0, 1, 2, 0]])
+    config = dataclasses.replace(CONFIG, position_offset=0)
+    params, _ = make(config)
+    assert params["position"]["embedding"].shape == (16, 32)
+
+
+def test_token_types_are_added_before_the_norm():
+    config = dataclasses.replace(CONFIG, num_token_types=2)
+    params, run = functional(
+        lambda: Embedding(config, key=jax.random.key(0)),
+        lambda module, tokens, types: module(tokens, tokens != PAD, None, token_types=types),
+    )
+    tokens = random_tokens(1)
+    types = np.arange(tokens.size).reshape(tokens.shape) % 2
+    table, rows = params.pop("token_type")["embedding"], params["token"]["embedding"]
+    shifted = jax.jit(run)({**params, "token_type": {"embedding": table}}, tokens, types)
+    for kind in (0, 1):
+        moved = {**params, "token": {"embedding": rows + table[kind]}}
+        expected = reference.embed(tokens, wide(moved))
+        np.testing.assert_allclose(
+            shifted[types == kind], expected[types == kind], rtol=0, atol=1e-5
+        )
+    without = jax.jit(run)({**params, "token_type": {"embedding": table}}, tokens, 0 * types)
+    default = jax.jit(lambda params: run(params, tokens, None))(
+        {**params, "token_type": {"embedding": table}}
+    )
+    np.testing.assert_array_equal(without, default)
 
 
 def test_it_is_token_plus_position_then_layer_norm():

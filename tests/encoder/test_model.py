@@ -297,3 +297,40 @@ def test_bind_makes_a_model_of_the_weights_themselves():
     model = bind(CONFIG, params)
     assert model.embedding.token.embedding[...] is params["embedding"]["token"]["embedding"]
     assert model.layers.mlp.up.kernel[...] is params["layers"]["mlp"]["up"]["kernel"]
+
+
+# ---- Packed rows ---------------------------------------------------------------------------------
+
+
+def test_the_parts_of_a_packed_row_are_as_if_alone():
+    first, second = random_tokens(5, 2, 16, (0,))[:, :9], random_tokens(6, 2, 16, (0,))[:, :5]
+    padding = np.full((2, 2), PAD, np.int32)
+    packed = np.concatenate([first, second, padding], axis=1)
+    segments = np.repeat([[1, 2, 0]], 2, axis=0).repeat((9, 5, 2), axis=1)
+    together = jax.jit(lambda params: bind(CONFIG, params).states(packed, segments=segments))(
+        PARAMS
+    )
+    np.testing.assert_allclose(together[:, :9], states(PARAMS, first), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(together[:, 9:14], states(PARAMS, second), rtol=0, atol=1e-5)
+    assert not np.allclose(states(PARAMS, packed)[:, :14], together[:, :14], atol=1e-2)
+
+
+def test_one_segment_is_the_row_as_it_is():
+    tokens = random_tokens(5)
+    segments = (tokens != PAD).astype(np.int32)
+    one = jax.jit(lambda params: bind(CONFIG, params).states(tokens, segments=segments))(PARAMS)
+    real = tokens != PAD
+    np.testing.assert_array_equal(one[real], states(PARAMS, tokens)[real])
+
+
+# ---- Inside --------------------------------------------------------------------------------------
+
+
+def test_a_trace_ends_in_the_states_and_its_weights_are_probabilities():
+    tokens = random_tokens(5)
+    after, weights = jax.jit(lambda params: bind(CONFIG, params).trace(tokens))(PARAMS)
+    assert after.shape == (3, 3, 16, 32) and weights.shape == (2, 3, 4, 16, 16)
+    np.testing.assert_allclose(after[-1], states(PARAMS, tokens), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(weights.sum(-1), 1, rtol=0, atol=1e-6)
+    hidden = np.broadcast_to((tokens == PAD)[:, None, None], weights.shape[1:])
+    assert not np.asarray(weights[0])[hidden].any()

@@ -18,6 +18,7 @@ from roberta_jax.config import (
 )
 from roberta_jax.encoder.dropout import row_keys
 from roberta_jax.encoder.model import init_params
+from roberta_jax.encoder.task_model import TaskHead, abstract_task_params
 from roberta_jax.objective.masking import MaskedBatch
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.parallel.tables import (
@@ -59,6 +60,11 @@ def state_shapes(encoder=BASE, clip_global_norm=1.0):
     return jax.eval_shape(init)
 
 
+def bert_classifier_shapes():
+    head = TaskHead(task="classification", num_outputs=3)
+    return abstract_task_params(dataclasses.replace(BASE, num_token_types=2), head)
+
+
 @pytest.mark.parametrize("clip_global_norm", [math.inf, 1.0])
 def test_every_array_of_the_state_has_a_spec_of_no_higher_rank(clip_global_norm):
     leaves = named(state_shapes(clip_global_norm=clip_global_norm))
@@ -81,7 +87,7 @@ def test_moments_are_split_as_their_parameter():
 
 @pytest.mark.parametrize("row", range(len(PARAM_SPECS)))
 def test_every_row_is_of_use_to_some_array(row):
-    names = named(state_shapes())
+    names = [*named(state_shapes()), *named(bert_classifier_shapes())]
     firsts = {
         next(
             number

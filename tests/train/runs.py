@@ -11,8 +11,8 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from roberta_jax import config as c
 from roberta_jax.checkpoint.store import CheckpointStore
+from roberta_jax.data.byte_bpe import train_byte_bpe
 from roberta_jax.data.prepare import PrepareSettings, prepare
-from roberta_jax.data.tokenizer import train_byte_bpe
 from roberta_jax.optim.adamw import make_optimizer
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.parallel.tables import abstract

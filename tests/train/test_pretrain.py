@@ -18,7 +18,7 @@ import pytest
 
 from roberta_jax.data.loader import Loader
 from roberta_jax.data.records import open_dataset
-from roberta_jax.data.tokenizer import load_tokenizer
+from roberta_jax.data.tokenizer_folder import load_tokenizer
 from roberta_jax.errors import INTERRUPTED, MachineError, UserError
 from roberta_jax.train import pretrain as pretrain_module
 from roberta_jax.train.pretrain import pretrain

@@ -1,0 +1,181 @@
+"""Any vocabulary that comes as a `tokenizer.json`: XLM-RoBERTa's unigrams, BERT's word pieces."""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import tokenizers
+
+from roberta_jax.data.tokenizer import Tokenizer, unicode_only
+from roberta_jax.errors import UserError
+
+FILE_NAME = "tokenizer.json"
+_SETTINGS_NAMES = ("tokenizer_config.json", "special_tokens_map.json")
+# The parts of tokenizer.json that decide the ids.
+_DECISIVE = ("added_tokens", "normalizer", "pre_tokenizer", "model")
+# Our name of a role, transformers' names, and what the token is called where no file says it.
+_ROLES = (
+    ("bos_id", ("cls_token", "bos_token"), ("<s>", "[CLS]")),
+    ("pad_id", ("pad_token",), ("<pad>", "[PAD]")),
+    ("eos_id", ("sep_token", "eos_token"), ("</s>", "[SEP]")),
+    ("unk_id", ("unk_token",), ("<unk>", "[UNK]")),
+    ("mask_id", ("mask_token",), ("<mask>", "[MASK]")),
+)
+
+
+class JsonTokenizer(Tokenizer):
+    """The tokenizer of a `tokenizer.json`, run by the library that wrote it."""
+
+    def __init__(self, text: str, settings: dict[str, str], place: str):
+        """Builds from the content of the files.
+
+        Args:
+          text: that of tokenizer.json.
+          settings: name → text of the other files of the folder, which are kept as they are.
+          place: what error messages call it.
+
+        Raises:
+          UserError: it is damaged, or has no token for one of the roles.
+        """
+        self._text, self._settings, self._place = text, settings, place
+        try:
+            content = json.loads(text)
+            self._plain = tokenizers.Tokenizer.from_str(text)
+            self._spelled = tokenizers.Tokenizer.from_str(text)
+            others = {name: json.loads(file) for name, file in settings.items()}
+        # The library raises bare Exception for everything that it cannot read.
+        except Exception as error:
+            raise UserError(f"The tokenizer files in {place} are damaged: {error}.") from error
+        for tokenizer in (self._plain, self._spelled):
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
+        self._plain.encode_special_tokens = True  # "<mask>" in a text stays text.
+        self.kind = str(content["model"]["type"]).lower()
+        self.vocab_size = self._plain.get_vocab_size(with_added_tokens=True)
+        tokens = [self._plain.id_to_token(i) for i in range(self.vocab_size)]
+        self._tokens = [token for token in tokens if token is not None]
+        if len(self._tokens) < self.vocab_size:
+            raise UserError(
+                f"The ids of {place}/{FILE_NAME} must be 0 to {self.vocab_size - 1}, each once; "
+                f"{tokens.index(None)} is missing."
+            )
+        for role, names, usual in _ROLES:
+            setattr(self, role, self._role(role, names, usual, others))
+        self.mask_token = self._tokens[self.mask_id]
+        special = {token["id"] for token in content["added_tokens"] if token["special"]}
+        special |= {getattr(self, role) for role, _, _ in _ROLES}
+        special |= {i for i, token in enumerate(self._tokens) if _is_unused(token)}
+        self.special_ids = tuple(sorted(special))
+        self._continuation = content["model"].get("continuing_subword_prefix") or ""
+        # RoBERTa's pairs have two separators; WordPiece is BERT's.
+        self.double_separator = self.kind != "wordpiece"
+        decisive = [self.kind, {name: content.get(name) for name in _DECISIVE}]
+        canonical = json.dumps(decisive, sort_keys=True)
+        self.fingerprint = hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the files."""
+        return JsonTokenizer, (self._text, self._settings, self._place)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without special ids, computed on all cores."""
+        encodings = self._plain.encode_batch_fast(unicode_only(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids, and for each the characters [begin, end) of `text` that it stands for."""
+        (text,) = unicode_only([text])
+        encoding = self._plain.encode(text, add_special_tokens=False)
+        return encoding.ids, [_trimmed(text, *span) for span in encoding.offsets]
+
+    def encode_with_masks(self, text: str) -> list[int]:
+        """Ids of a text in which `mask_token` stands for the mask id.
+
+        As transformers has it: a text with the names of other special tokens gives their ids too.
+        """
+        (text,) = unicode_only([text])
+        return self._spelled.encode(text, add_special_tokens=False).ids
+
+    def encode_sentences(self, sentence_groups: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """Ids of groups of sentences, each followed by `</s>`: one uint32 [n] per group."""
+        ids = iter(self.encode_batch([text for group in sentence_groups for text in group]))
+        return [
+            np.array([i for _ in group for i in [*next(ids), self.eos_id]], np.uint32)
+            for group in sentence_groups
+        ]
+
+    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of `ids`, special ids left out or spelled."""
+        checked = [self.checked(i) for i in ids]
+        return self._plain.decode(checked, skip_special_tokens=skip_special_tokens)
+
+    def token_text(self, token_id: int) -> str:
+        """One token as text for display, with the blank before it if it begins a word."""
+        return self.pieces()[self.checked(token_id)].decode()
+
+    def pieces(self) -> list[bytes]:
+        """What every entry stands for, by id; a blank in front where it begins a word."""
+        special = set(self.special_ids)
+        return [
+            (token if i in special else self._piece(token)).encode()
+            for i, token in enumerate(self._tokens)
+        ]
+
+    def save(self, folder: str | pathlib.Path) -> None:
+        """Writes the files as they were read."""
+        folder = pathlib.Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in {FILE_NAME: self._text, **self._settings}.items():
+            (folder / name).write_text(text, encoding="utf-8")
+
+    def _piece(self, token: str) -> str:
+        if self._continuation:
+            begins = not token.startswith(self._continuation)
+            return f" {token}" if begins else token.removeprefix(self._continuation)
+        return token.replace("\N{LOWER ONE EIGHTH BLOCK}", " ")
+
+    def _role(
+        self,
+        role: str,
+        names: Sequence[str],
+        usual: Sequence[str],
+        settings: dict[str, dict[str, Any]],
+    ) -> int:
+        said = [file[name] for file in settings.values() for name in names if file.get(name)]
+        texts = [token["content"] if isinstance(token, dict) else token for token in said]
+        for text in [*texts, *usual]:
+            token_id = self._plain.token_to_id(text)
+            if token_id is not None:
+                return token_id
+        raise UserError(
+            f"The tokenizer in {self._place} has no {role.removesuffix('_id')} token: none of "
+            f"{', '.join(dict.fromkeys([*texts, *usual]))} is among its {self.vocab_size:,} "
+            "entries. A masked language model needs one."
+        )
+
+
+def read_json_tokenizer(folder: pathlib.Path) -> JsonTokenizer:
+    """Reads `tokenizer.json`, and the files beside it that name the special tokens."""
+    try:
+        texts = {
+            name: (folder / name).read_text(encoding="utf-8")
+            for name in (FILE_NAME, *_SETTINGS_NAMES)
+            if name == FILE_NAME or (folder / name).exists()
+        }
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The tokenizer files in {folder} cannot be read: {error}.") from error
+    return JsonTokenizer(texts.pop(FILE_NAME), texts, str(folder))
+
+
+def _is_unused(token: str) -> bool:
+    # BERT's vocabularies keep places free; XLM's end in entries that only fill the table.
+    return token.startswith(("[unused", "madeupword"))
+
+
+def _trimmed(text: str, begin: int, end: int) -> tuple[int, int]:
+    while begin < end and text[begin].isspace():
+        begin += 1
+    return begin, end

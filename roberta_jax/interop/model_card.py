@@ -1,0 +1,172 @@
+"""`README.md` of an exported model, written from what the run left behind."""
+
+import importlib.metadata
+import pathlib
+import platform
+from typing import Any
+
+from roberta_jax import __version__
+from roberta_jax.config import PretrainConfig
+from roberta_jax.data.manifest import Manifest
+from roberta_jax.encoder.model import count_params
+from roberta_jax.errors import UserError
+from roberta_jax.train.metrics import read_lines
+from roberta_jax.train.workdir import METRICS_FILE
+
+_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "tokenizers")
+
+
+def model_card(
+    config: PretrainConfig,
+    workdir: pathlib.Path,
+    *,
+    name: str,
+    step: int,
+    family: str,
+    mask_token: str,
+    origin: str = "",
+) -> str:
+    """Markdown with the front matter that model hubs read.
+
+    Args:
+      config: of the run.
+      workdir: its folder; the figures are those of its metrics.
+      name: what the model is called.
+      step: updates of the exported checkpoint.
+      family: architecture in transformers.
+      mask_token: how a mask is spelled.
+      origin: of an imported model, where it comes from; it has no run here.
+    """
+    sections = [
+        _front_matter(family, mask_token),
+        f"# {name}",
+        _introduction(config, step, origin),
+        _usage(mask_token),
+        "## Architecture\n\n" + _table(_architecture(config)),
+    ]
+    if not origin:
+        sections += [
+            "## Training data\n\n" + _data(config),
+            "## Training\n\n" + _table(_recipe(config, step)),
+            "## Evaluation\n\n" + _evaluation(workdir, step),
+        ]
+    sections += [
+        "## Limits\n\nA masked language model repeats what its text says, errors and prejudices "
+        "included. It was not tested for any use beyond the figures above.",
+        "## Versions\n\n" + _versions(),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _front_matter(family: str, mask_token: str) -> str:
+    return "\n".join(
+        [
+            "---",
+            "library_name: transformers",
+            "pipeline_tag: fill-mask",
+            f'mask_token: "{mask_token}"',
+            "tags:",
+            f"- {family}",
+            "- masked-lm",
+            "- roberta_jax",
+            "---",
+        ]
+    )
+
+
+def _introduction(config: PretrainConfig, step: int, origin: str) -> str:
+    size = f"{count_params(config.encoder) / 1e6:,.1f}M parameters"
+    if origin:
+        return f"A masked language model of {size}, imported by roberta_jax from {origin}."
+    rows = step * config.train.batch_size
+    return (
+        f"A masked language model of {size}, pretrained from raw text with roberta_jax: "
+        f"{step:,} updates, {rows:,} rows of {config.data.sequence_length} tokens."
+    )
+
+
+def _usage(mask_token: str) -> str:
+    return (
+        "```python\nfrom transformers import pipeline\n\n"
+        'fill_mask = pipeline("fill-mask", model="THIS_FOLDER")\n'
+        f'fill_mask("He opened the {mask_token} and went out.")\n```'
+    )
+
+
+def _architecture(config: PretrainConfig) -> dict[str, Any]:
+    encoder = config.encoder
+    return {
+        "layers": encoder.num_layers,
+        "hidden size": encoder.hidden_size,
+        "attention heads": encoder.num_heads,
+        "MLP size": encoder.mlp_size,
+        "vocabulary": f"{encoder.vocab_size:,}",
+        "longest text, in tokens": encoder.max_positions,
+    }
+
+
+def _data(config: PretrainConfig) -> str:
+    fingerprint = config.data.tokenizer_fingerprint
+    try:
+        manifest = Manifest.load(pathlib.Path(config.data.path))
+    except UserError:  # The dataset need not be on this machine any more.
+        return _table({"dataset": pathlib.Path(config.data.path).name, "tokenizer": fingerprint})
+    train = manifest.splits["train"]
+    return _table(
+        {
+            "dataset": f"{pathlib.Path(config.data.path).name}, fingerprint {manifest.fingerprint}",
+            "documents": f"{train.documents:,}",
+            "sentences": f"{train.sentences:,}",
+            "tokens": f"{train.tokens:,}",
+            "rows": f"{train.rows:,} of {manifest.sequence_length} tokens, {manifest.format}",
+            "tokenizer": f"{manifest.tokenizer.kind}, fingerprint {fingerprint}",
+        }
+    )
+
+
+def _recipe(config: PretrainConfig, step: int) -> dict[str, Any]:
+    masking, optimizer, train = config.masking, config.optimizer, config.train
+    others = 1 - masking.mask_share - masking.random_share
+    return {
+        "updates": f"{step:,} of {train.num_steps:,}",
+        "batch": f"{train.batch_size:,} rows of {config.data.sequence_length} tokens",
+        "masking": f"{masking.kind}, {masking.rate:.0%} of the tokens: {masking.mask_share:.0%} "
+        f"masked, {masking.random_share:.0%} random, {others:.0%} unchanged",
+        "optimizer": f"AdamW, beta1 {optimizer.beta1:g}, beta2 {optimizer.beta2:g}, epsilon "
+        f"{optimizer.epsilon:g}, weight decay {optimizer.weight_decay:g} ({optimizer.decay_table})",
+        "learning rate": f"{optimizer.peak_learning_rate:g}, {optimizer.warmup_steps:,} steps of "
+        "warm-up, linear decay",
+        "gradient clip": f"{optimizer.clip_global_norm:g}",
+        "dropout": f"{config.encoder.dropout_rate:g}, attention "
+        f"{config.encoder.attention_dropout_rate:g}",
+        "compute type": config.encoder.compute_dtype,
+        "seed": config.seed,
+    }
+
+
+def _evaluation(workdir: pathlib.Path, step: int) -> str:
+    lines = [
+        line
+        for line in read_lines(workdir / METRICS_FILE)
+        if line["kind"] == "eval" and line["step"] <= step
+    ]
+    if not lines:
+        return "Not measured: the run has no evaluation up to this step."
+    last = lines[-1]
+    return f"On held-out rows, at step {last['step']:,}, over the masked tokens:\n\n" + _table(
+        {
+            "loss": f"{last['loss_nats']:.4f} nats",
+            "perplexity": f"{last['perplexity']:,.3f}",
+            "accuracy": f"{last['masked_accuracy']:.2%}",
+        }
+    )
+
+
+def _versions() -> str:
+    versions = {"roberta_jax": __version__, "Python": platform.python_version()}
+    versions |= {package: importlib.metadata.version(package) for package in _PACKAGES}
+    return "Exported with " + ", ".join(f"{name} {text}" for name, text in versions.items()) + "."
+
+
+def _table(rows: dict[str, Any]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {rows[name]} |" for name in rows)])

@@ -1,0 +1,132 @@
+"""Safetensors files: read one tensor at a time, written one tensor at a time."""
+
+import json
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from roberta_jax.errors import UserError
+
+SINGLE_NAME = "model.safetensors"
+INDEX_NAME = "model.safetensors.index.json"
+# Types of the format ↔ NumPy's.
+_DTYPES: dict[str, Any] = {
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "F64": np.dtype(np.float64),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+}
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+
+# Name → a function that reads the tensor.
+Tensors = Mapping[str, Callable[[], np.ndarray]]
+
+
+def open_tensors(folder: pathlib.Path) -> Tensors:
+    """The tensors of `model.safetensors`, or of the shards that its index names; nothing is read.
+
+    Raises:
+      UserError: there are none, or a file is cut off or damaged.
+    """
+    if (folder / SINGLE_NAME).exists():
+        return dict(_tensors_of(folder / SINGLE_NAME))
+    if not (folder / INDEX_NAME).exists():
+        pickled = sorted(path.name for path in folder.glob("pytorch_model*.bin"))
+        hint = (
+            f" It has {pickled[0]}; open it with transformers and save_pretrained it, which writes "
+            "safetensors."
+            if pickled
+            else ""
+        )
+        raise UserError(
+            f"{folder} has no weights: neither {SINGLE_NAME} nor {INDEX_NAME} is there.{hint}"
+        )
+    weight_map = _weight_map(folder / INDEX_NAME)
+    tensors: dict[str, Callable[[], np.ndarray]] = {}
+    for name in sorted(set(weight_map.values())):
+        tensors.update(_tensors_of(folder / name))
+    lost = sorted(set(weight_map) - set(tensors))
+    if lost:
+        raise UserError(
+            f"The index {folder / INDEX_NAME} names {len(lost)} tensors that its files do not "
+            f"hold, the first being {lost[0]}. Copy the folder again."
+        )
+    return tensors
+
+
+def _weight_map(path: pathlib.Path) -> dict[str, str]:
+    try:
+        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        names = set(weight_map.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"The index {path} is damaged ({error}). Copy it again.") from error
+    outside = [name for name in names if pathlib.PurePath(name).name != name]
+    if outside:
+        raise UserError(f"The index {path} names a file outside its folder: {outside[0]!r}.")
+    return weight_map
+
+
+def _tensors_of(path: pathlib.Path) -> Iterable[tuple[str, Callable[[], np.ndarray]]]:
+    try:
+        file = safe_open(path, framework="np")
+        names = list(file.keys())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; the index names it. Copy it again.") from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path} is no whole safetensors file ({error}). Copy it again from where it is intact."
+        ) from error
+
+    def reader(name: str) -> Callable[[], np.ndarray]:
+        def read() -> np.ndarray:
+            try:
+                return file.get_tensor(name)
+            except (SafetensorError, TypeError, AttributeError) as error:
+                raise UserError(f"The tensor {name} of {path} cannot be read: {error}.") from error
+
+        return read
+
+    return [(name, reader(name)) for name in names]
+
+
+def write_tensors(
+    path: pathlib.Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    tensors: Iterable[tuple[str, np.ndarray]],
+    *,
+    dtype: np.dtype,
+) -> None:
+    """Writes a safetensors file while holding one tensor at a time.
+
+    Args:
+      path: the file.
+      shapes: name → shape of everything that will come.
+      tensors: (name, array), each once, in any order.
+      dtype: the type in which all are stored.
+    """
+    places, end = {}, 0
+    for name, shape in shapes.items():
+        begin, end = end, end + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        places[name] = (begin, end)
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers asks for this.
+    for name, shape in shapes.items():
+        header[name] = {
+            "dtype": _CODES[dtype],
+            "shape": list(shape),
+            "data_offsets": list(places[name]),
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # The data begin at a multiple of 8 bytes.
+    left = set(shapes)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name, tensor in tensors:
+            assert tensor.shape == shapes[name], (name, tensor.shape, shapes[name])
+            left.remove(name)
+            file.seek(8 + len(text) + places[name][0])
+            file.write(np.ascontiguousarray(tensor, dtype).astype(dtype.newbyteorder("<")).data)
+    assert not left, f"nothing was given for {sorted(left)}"

@@ -1,0 +1,145 @@
+"""`config.json` of transformers ↔ `EncoderConfig`."""
+
+import json
+import pathlib
+from typing import Any
+
+from roberta_jax.config import EncoderConfig
+from roberta_jax.encoder.task_model import TaskHead
+from roberta_jax.errors import UserError
+from roberta_jax.interop.names import FAMILIES, class_name
+
+CONFIG_NAME = "config.json"
+# What these architectures may be configured to, and what is supported of it; the first is the
+# default of transformers where the file says nothing.
+_SUPPORTED = {
+    "hidden_act": ("gelu",),
+    "position_embedding_type": ("absolute",),
+    "is_decoder": (False,),
+    "add_cross_attention": (False,),
+    "tie_word_embeddings": (True,),
+}
+# Of RobertaConfig and of BertConfig, where the file says nothing.
+_DEFAULTS: dict[str, Any] = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "initializer_range": 0.02,
+}
+
+
+def read_config_json(folder: pathlib.Path) -> dict[str, Any]:
+    """The content of `config.json`.
+
+    Raises:
+      UserError: the folder is no model of transformers, or the architecture is not supported.
+    """
+    path = folder / CONFIG_NAME
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{folder} is no Hugging Face model: {path} cannot be read ({error.strerror}). Give a "
+            "folder with config.json, model.safetensors and the tokenizer's files."
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}). Copy it again.") from error
+    kind = values.get("model_type") if isinstance(values, dict) else None
+    if kind not in FAMILIES:
+        raise UserError(
+            f"The model in {folder} is of the type {kind!r}, which is not supported. Supported are "
+            f"{', '.join(FAMILIES)}."
+        )
+    for name, supported in _SUPPORTED.items():
+        if values.get(name, supported[0]) not in supported:
+            raise UserError(
+                f"The model in {folder} has {name}={values[name]!r}; supported is "
+                f"{' or '.join(map(repr, supported))}."
+            )
+    return values
+
+
+def encoder_config(values: dict[str, Any], folder: pathlib.Path) -> EncoderConfig:
+    """The encoder that `config.json` describes; computes in float32."""
+    is_bert = values["model_type"] == "bert"
+    known = {**_DEFAULTS, **{name: value for name, value in values.items() if value is not None}}
+    pad_id = known.get("pad_token_id", 0 if is_bert else 1)
+    offset = 0 if is_bert else pad_id + 1
+    try:
+        config = EncoderConfig(
+            vocab_size=known["vocab_size"],
+            num_layers=known["num_hidden_layers"],
+            hidden_size=known["hidden_size"],
+            num_heads=known["num_attention_heads"],
+            mlp_size=known["intermediate_size"],
+            max_positions=known["max_position_embeddings"] - offset,
+            position_offset=offset,
+            pad_id=pad_id,
+            num_token_types=known["type_vocab_size"],
+            dropout_rate=float(known["hidden_dropout_prob"]),
+            attention_dropout_rate=float(known["attention_probs_dropout_prob"]),
+            layer_norm_epsilon=float(known["layer_norm_eps"]),
+            initializer_range=float(known["initializer_range"]),
+            compute_dtype="float32",
+        )
+        config.validate()
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / CONFIG_NAME} cannot be used: "
+            + (str(error) if isinstance(error, ValueError) else f"{error!r}.")
+        ) from error
+    return config
+
+
+def config_json(
+    config: EncoderConfig,
+    family: str,
+    *,
+    dtype: str,
+    special_ids: dict[str, int],
+    head: TaskHead | None = None,
+    labels: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """The content of `config.json` for an encoder.
+
+    Args:
+      config: the encoder.
+      family: one of FAMILIES.
+      dtype: of the stored weights, "float32" or "bfloat16".
+      special_ids: bos_token_id and eos_token_id.
+      head: of a fine-tuned model; None for the masked language model.
+      labels: names of the classes of `head`, by number.
+    """
+    values: dict[str, Any] = {
+        "architectures": [class_name(family, head.task if head else "masked_lm")],
+        "attention_probs_dropout_prob": config.attention_dropout_rate,
+        **special_ids,
+        "classifier_dropout": head.dropout_rate if head else None,
+        "dtype": dtype,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": config.dropout_rate,
+        "hidden_size": config.hidden_size,
+        "initializer_range": config.initializer_range,
+        "intermediate_size": config.mlp_size,
+        "layer_norm_eps": config.layer_norm_epsilon,
+        "max_position_embeddings": config.max_positions + config.position_offset,
+        "model_type": family,
+        "num_attention_heads": config.num_heads,
+        "num_hidden_layers": config.num_layers,
+        "pad_token_id": config.pad_id,
+        "tie_word_embeddings": True,
+        "type_vocab_size": max(config.num_token_types, 1),
+        "use_cache": True,
+        "vocab_size": config.vocab_size,
+    }
+    if head and head.task in ("classification", "tokens"):
+        names = labels or tuple(f"LABEL_{number}" for number in range(head.num_outputs))
+        values["id2label"] = {str(number): name for number, name in enumerate(names)}
+        values["label2id"] = {name: number for number, name in enumerate(names)}
+    return values

@@ -1,0 +1,184 @@
+"""Tensors under transformers' names ↔ weights under our paths."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from roberta_jax.config import EncoderConfig
+from roberta_jax.encoder.model import Params, abstract_params
+from roberta_jax.encoder.task_model import TaskHead, abstract_task_params
+from roberta_jax.errors import UserError
+from roberta_jax.interop.names import (
+    LEFT_OUT_PREFIXES,
+    TIED_COPIES,
+    TensorName,
+    present_name,
+    tensor_name,
+)
+from roberta_jax.interop.tensor_files import Tensors
+from roberta_jax.parallel.tables import path_name
+
+# Weights with one row for each entry of the vocabulary, padded at the end.
+_VOCABULARY_PATHS = ("embedding/token/embedding", "head/bias")
+TOKEN_TYPE_PATH = "embedding/token_type/embedding"
+
+
+def weight_shapes(config: EncoderConfig, head: TaskHead | None = None) -> Params:
+    """The shapes of the weights of an encoder with this head; None: masked language model."""
+    return abstract_task_params(config, head) if head else abstract_params(config)
+
+
+def read_weights(
+    tensors: Tensors,
+    config: EncoderConfig,
+    family: str,
+    place: str,
+    *,
+    head: TaskHead | None = None,
+    put: Callable[[str, np.ndarray], Any] = lambda path, array: array,
+) -> tuple[Params, list[str]]:
+    """The weights, one after the other.
+
+    Args:
+      tensors: those of the file.
+      config: the encoder that they belong to.
+      family: whose names they have, one of `names.FAMILIES`.
+      place: what error messages call the file.
+      head: of a fine-tuned model; None for the masked language model.
+      put: takes the path and the float32 array of a weight; what it returns is kept in the tree.
+
+    Returns:
+      The nested dict, and the names of tensors that it has no place for.
+
+    Raises:
+      UserError: a tensor is missing, one is there that nothing is known of, a shape is not the
+        config's, or a tied copy is not a copy.
+    """
+    tensors = {present_name(name): read for name, read in tensors.items()}
+    shapes = weight_shapes(config, head)
+    paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)]
+    places = {path: tensor_name(path, family, head.task if head else "masked_lm") for path in paths}
+    left_out = _check_names(tensors, _all_names(places, config), place)
+    _check_ties(tensors, place)
+
+    def read(path: Any, shape: jax.ShapeDtypeStruct) -> Any:
+        name = path_name(path)
+        return put(name, _read_weight(tensors, name, places[name], shape.shape, config, place))
+
+    return jax.tree_util.tree_map_with_path(read, shapes), left_out
+
+
+def _all_names(places: dict[str, TensorName], config: EncoderConfig) -> list[str]:
+    return [
+        tensor.name.format(layer=layer)
+        for tensor in places.values()
+        for layer in range(config.num_layers if tensor.stacked else 1)
+    ]
+
+
+def _check_names(tensors: Tensors, wanted: list[str], place: str) -> list[str]:
+    missing = [name for name in wanted if name not in tensors]
+    extra = sorted(set(tensors) - set(wanted) - set(TIED_COPIES))
+    unknown = [name for name in extra if not name.startswith(LEFT_OUT_PREFIXES)]
+    if missing or unknown:
+        raise UserError(
+            f"The tensors of {place} are not those of its config: "
+            + "; ".join(
+                f"{len(names)} {what}, {_some(names)}"
+                for what, names in (("missing", missing), ("unknown", unknown))
+                if names
+            )
+            + ". Nothing is made up in their place. A masked language model with its head is "
+            "needed; an encoder alone, or one with another head, has none."
+        )
+    return extra
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
+def _check_ties(tensors: Tensors, place: str) -> None:
+    for copy, original in TIED_COPIES.items():
+        if copy in tensors and original in tensors:
+            left, right = tensors[copy](), tensors[original]()
+            if left.shape != right.shape or not np.array_equal(left, right):
+                raise UserError(
+                    f"In {place}, {copy} is not a copy of {original}. Only models whose head is "
+                    "tied to the token embedding are supported."
+                )
+
+
+def _read_weight(
+    tensors: Tensors,
+    path: str,
+    tensor: TensorName,
+    shape: tuple[int, ...],
+    config: EncoderConfig,
+    place: str,
+) -> np.ndarray:
+    weight = np.zeros(shape, np.float32)  # Rows that only pad the vocabulary stay 0.
+    for layer in range(config.num_layers if tensor.stacked else 1):
+        target = weight[layer] if tensor.stacked else weight
+        if path in _VOCABULARY_PATHS:
+            target = target[: config.vocab_size]
+        name = tensor.name.format(layer=layer)
+        array = tensors[name]()
+        target = target.T if tensor.transposed else target
+        if array.shape != target.shape:
+            raise UserError(
+                f"The tensor {name} of {place} has the shape {list(array.shape)}, and its config "
+                f"asks for {list(target.shape)}."
+            )
+        target[...] = array
+    return weight
+
+
+def drop_empty_token_types(config: EncoderConfig, params: Params) -> None:
+    """Takes away a table of one token type that adds nothing, in place.
+
+    RoBERTa has no token types; transformers gives it a table of one row, which is 0 in the
+    published models.
+    """
+    table = params["embedding"].get("token_type")
+    if config.num_token_types == 1 and not np.asarray(table["embedding"]).any():
+        del params["embedding"]["token_type"]
+        config.num_token_types = 0
+
+
+def tensor_shapes(
+    config: EncoderConfig, family: str, *, head: TaskHead | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Name → shape of every tensor that `tensors_of` gives."""
+    shapes = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(weight_shapes(config, head)):
+        name = path_name(path)
+        tensor = tensor_name(name, family, head.task if head else "masked_lm")
+        shape = leaf.shape[1:] if tensor.stacked else leaf.shape
+        if name in _VOCABULARY_PATHS:
+            shape = (config.vocab_size, *shape[1:])
+        shape = shape[::-1] if tensor.transposed else shape
+        for layer in range(config.num_layers if tensor.stacked else 1):
+            shapes[tensor.name.format(layer=layer)] = shape
+    if not config.num_token_types:
+        shapes[tensor_name(TOKEN_TYPE_PATH, family).name] = (1, config.hidden_size)
+    return shapes
+
+
+def tensors_of(
+    params: Params, config: EncoderConfig, family: str, *, head: TaskHead | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, float32 array) of every tensor; one weight at a time leaves the devices."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = path_name(path)
+        tensor = tensor_name(name, family, head.task if head else "masked_lm")
+        for layer in range(config.num_layers if tensor.stacked else 1):
+            array = np.asarray(jax.device_get(leaf[layer] if tensor.stacked else leaf))
+            if name in _VOCABULARY_PATHS:
+                array = array[: config.vocab_size]
+            array = array.T if tensor.transposed else array
+            yield tensor.name.format(layer=layer), array
+    if not config.num_token_types:
+        yield tensor_name(TOKEN_TYPE_PATH, family).name, np.zeros((1, config.hidden_size))
