@@ -142,18 +142,18 @@ def evaluation_and_predictions(
     run: Path, entropy: float, chapter: Callable[[int, str, str], None], say: Callable[[str], None]
 ) -> None:
     """Says how good the model is, in numbers and in words."""
-    from roberta_jax.inference.evaluate import evaluate_workdir
-    from roberta_jax.inference.fill_mask import MaskFiller
+    from roberta_jax.inference.evaluate import evaluate_model
+    from roberta_jax.inference.model import load
 
     chapter(5, "Asking the model", f"fill-mask --workdir={run} '{SENTENCES[0]}'")
-    _, evaluation = evaluate_workdir(run)
+    _, evaluation = evaluate_model(run)
     say(
         f"Held-out text: loss {evaluation.loss_nats:.2f} nats (word frequency alone: "
         f"{entropy:.2f}), {evaluation.masked_accuracy:.0%} of the masked tokens guessed right.\n"
     )
-    fill = MaskFiller(run)
+    model = load(run)
     for sentence in SENTENCES:
-        (candidates,) = fill(sentence, top_k=5)
+        (candidates,) = model.fill_mask(sentence, top_k=5)
         guesses = ", ".join(
             f"{guess.token.strip()} {guess.probability:.0%}" for guess in candidates
         )

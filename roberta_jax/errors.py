@@ -30,6 +30,10 @@ class UserError(ValueError):
     exit_code = 2
 
 
+class TruncationWarning(UserWarning):
+    """A text is longer than the model allows, and its end was left out."""
+
+
 class MachineError(UserError):
     """Something that the machine refused: a full disk, say. Exit code 1."""
 

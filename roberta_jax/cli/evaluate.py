@@ -8,6 +8,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
+from roberta_jax.cli.model_folder import model_folder
 from roberta_jax.errors import UserError
 
 SUMMARY = "loss, perplexity and accuracy of a checkpoint on held-out rows"
@@ -16,6 +17,9 @@ SUMMARY = "loss, perplexity and accuracy of a checkpoint on held-out rows"
 def define_flags(flags: absl_flags.FlagValues) -> None:
     """Defines the flags of this verb in `flags`."""
     absl_flags.DEFINE_string("workdir", "", "Folder of the run.", flag_values=flags)
+    absl_flags.DEFINE_string(
+        "model", "", "Instead of --workdir: a Hugging Face or fairseq folder.", flag_values=flags
+    )
     absl_flags.DEFINE_integer(
         "step", -1, "Which checkpoint; -1 is the newest.", lower_bound=-1, flag_values=flags
     )
@@ -38,12 +42,11 @@ def run(flags: Any, arguments: list[str]) -> int:
     """Runs the verb; returns the exit code."""
     if arguments:
         raise UserError(f"evaluate takes no positional arguments, got {arguments}.")
-    if not flags.workdir:
-        raise UserError("--workdir is missing: the folder of a `roberta-jax pretrain` run.")
-    from roberta_jax.inference.evaluate import evaluate_workdir
+    folder = model_folder(flags)
+    from roberta_jax.inference.evaluate import evaluate_model
 
-    step, evaluation = evaluate_workdir(
-        flags.workdir, step=flags.step, data=flags.data, split=flags.split, max_rows=flags.max_rows
+    step, evaluation = evaluate_model(
+        folder, step=flags.step, data=flags.data, split=flags.split, max_rows=flags.max_rows
     )
     print(
         f"step {step:,} | {flags.split} loss {evaluation.loss_nats:.4f} nats | perplexity "

@@ -35,6 +35,7 @@ class Encoder(nnx.Module):
         *,
         segments: jax.Array | None = None,
         token_types: jax.Array | None = None,
+        attention_mask: jax.Array | None = None,
     ) -> jax.Array:
         """Hidden states of the last layer.
 
@@ -44,11 +45,12 @@ class Encoder(nnx.Module):
           segments: [B, T] int32, the part of a packed row that a token belongs to: attention stays
             inside, and positions restart. None: a row is one part.
           token_types: [B, T] int32, for a model that has them; None: all 0.
+          attention_mask: [B, T] bool, what can be attended to; None: all but padding.
 
         Returns:
           [B, T, D] in the compute type.
         """
-        x, visible = self._embedded(tokens, keys, segments, token_types)
+        x, visible = self._embedded(tokens, keys, segments, token_types, attention_mask)
         return run_layers(self.layers, x, visible, keys, rematerialization=self.rematerialization)
 
     def trace(
@@ -57,9 +59,11 @@ class Encoder(nnx.Module):
         *,
         segments: jax.Array | None = None,
         token_types: jax.Array | None = None,
+        attention_mask: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """As `states`, but what every layer gives: see `stack.trace_layers`."""
-        return trace_layers(self.layers, *self._embedded(tokens, None, segments, token_types))
+        embedded = self._embedded(tokens, None, segments, token_types, attention_mask)
+        return trace_layers(self.layers, *embedded)
 
     def _embedded(
         self,
@@ -67,14 +71,16 @@ class Encoder(nnx.Module):
         keys: jax.Array | None,
         segments: jax.Array | None,
         token_types: jax.Array | None,
+        attention_mask: jax.Array | None,
     ) -> tuple[jax.Array, jax.Array]:
         real = tokens != self.pad_id
         x = self.embedding(
             tokens, real, site_keys(keys, 0), segments=segments, token_types=token_types
         )
-        visible = real  # [B, S]
+        visible = real if attention_mask is None else attention_mask  # [B, S]
         if segments is not None:
-            visible = real[:, None, :] & (segments[:, :, None] == segments[:, None, :])  # [B, T, S]
+            together = segments[:, :, None] == segments[:, None, :]
+            visible = visible[:, None, :] & together  # [B, T, S]
         return constrain(x, "hidden"), visible
 
 

@@ -1,7 +1,10 @@
 """A trained model answering questions.
 
-In: a workdir, text. Out: candidates for `<mask>`, or the loss on a dataset.
+In: a workdir or a Hugging Face folder, text. Out: NumPy arrays, candidates for `<mask>`,
+perplexities, or the loss on a dataset.
 
-- `fill_mask`: candidates with their probabilities.
+- `model`: `load` and the `Model` that it gives, which `roberta_jax.load` hands out.
+- `source`: weights and config of a workdir or of a Hugging Face folder.
+- `rows`: texts → rows of ids, rows → batches of few shapes.
 - `evaluate`: masked-LM loss of a checkpoint on a prepared dataset.
 """

@@ -10,15 +10,16 @@ from roberta_jax.config import MeshConfig
 from roberta_jax.data.output_folder import local_path
 from roberta_jax.data.records import open_dataset
 from roberta_jax.errors import UserError
+from roberta_jax.inference.source import open_source, source_config, tokenizer_folder
 from roberta_jax.objective.masking import Masker
 from roberta_jax.parallel.mesh import make_mesh, num_batch_shards
 from roberta_jax.train.evaluate import Evaluation, make_evaluator
-from roberta_jax.train.restore import load_run
-from roberta_jax.train.workdir import read_config
+
+TOKENS_PER_DEVICE = 2**15  # Of one batch, at most.
 
 
-def evaluate_workdir(
-    workdir: str | Path,
+def evaluate_model(
+    model: str | Path,
     *,
     step: int = -1,
     data: str = "",
@@ -28,7 +29,7 @@ def evaluate_workdir(
     """Evaluates a checkpoint.
 
     Args:
-      workdir: of a pretraining run.
+      model: workdir of a pretraining run, or a Hugging Face or fairseq folder.
       step: which checkpoint; -1 for the newest.
       data: a prepared dataset; "" for the one that the run was trained on.
       split: which of its splits.
@@ -37,14 +38,17 @@ def evaluate_workdir(
     Returns:
       The step, and the means over all predictions.
     """
-    workdir = local_path(workdir)
-    config = read_config(workdir)
+    folder = local_path(model)
+    config = source_config(folder)
+    if not (data or config.data.path):
+        raise UserError(f"{folder} was not trained here; give a prepared dataset by --data.")
     dataset = open_dataset(data or config.data.path, split)
     if dataset.manifest.tokenizer.fingerprint != config.data.tokenizer_fingerprint:
         raise UserError(
             f"The dataset {dataset.folder} was prepared with the tokenizer "
             f"{dataset.manifest.tokenizer.fingerprint}, and the model was trained with "
-            f"{config.data.tokenizer_fingerprint}. Prepare the text with {workdir}/tokenizer."
+            f"{config.data.tokenizer_fingerprint}. Prepare the text with the tokenizer in "
+            f"{tokenizer_folder(folder)}."
         )
     if dataset.sequence_length > config.encoder.max_positions:
         raise UserError(
@@ -56,7 +60,11 @@ def evaluate_workdir(
     mesh = _mesh_for(config.mesh)
     # The rows are the run's or fewer, filled up to a multiple of the devices that are here: this
     # may be another machine than the run's.
-    rows, shards = config.train.batch_size // config.train.num_microbatches, num_batch_shards(mesh)
+    shards = num_batch_shards(mesh)
+    rows = min(
+        config.train.batch_size // config.train.num_microbatches,
+        shards * max(TOKENS_PER_DEVICE // dataset.sequence_length, 1),
+    )
     train = dataclasses.replace(
         config.train,
         batch_size=-(-rows // shards) * shards,
@@ -64,7 +72,7 @@ def evaluate_workdir(
         evaluation_rows=max_rows or len(dataset),
     )
     with jax.set_mesh(mesh):
-        config, params, chosen = load_run(workdir, mesh, step=step)
+        config, params, _, chosen = open_source(folder, mesh, step=step)
         masker = Masker.of(config.masking, dataset.tokenizer())
         evaluator = make_evaluator(dataclasses.replace(config, train=train), masker, mesh)
         return chosen, evaluator(params, dataset)

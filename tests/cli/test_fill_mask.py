@@ -24,14 +24,27 @@ def test_every_text_is_followed_by_its_candidates(complete, capfd):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["no mask"], "The text 'no mask' has no <mask>; write <mask>"),
-        (["<mask>" + " stone" * 99], "tokens; this model takes at most 32. Shorten it."),
+        (["no mask"], "The text 'no mask' has no <mask>; write it"),
+        (["<mask>" + " stone" * 99, "--strict"], "and this model takes at most 32. Shorten it,"),
+        ([TEXT, "--model=x"], "Give --workdir or --model, not both"),
         ([TEXT, "--step=7"], "has no checkpoint of step 7"),
         ([TEXT, "--workdir=nowhere"], "nowhere is not a workdir"),
     ],
-    ids=["no mask", "too long", "no such step", "no workdir"],
+    ids=["no mask", "too long", "both", "no such step", "no workdir"],
 )
 def test_what_cannot_be_answered_is_one_paragraph(complete, capsys, arguments, message):
     assert main(["fill-mask", f"--workdir={complete}", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_a_text_that_is_too_long_is_cut_and_said(complete, capfd):
+    assert main(["fill-mask", f"--workdir={complete}", "<mask>" + " stone" * 99]) == 0
+    said = capfd.readouterr()
+    assert said.err.startswith("roberta-jax: The text has ") and said.err.count("\n") == 1
+    assert said.out.count("%") == 5
+
+
+def test_a_model_is_asked_for(capsys):
+    assert main(["fill-mask", "<mask>"]) == 2
+    assert "--workdir is missing" in capsys.readouterr().err

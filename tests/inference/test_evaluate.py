@@ -6,7 +6,7 @@ import pytest
 
 from roberta_jax.errors import UserError
 from roberta_jax.inference import evaluate as evaluate_module
-from roberta_jax.inference.evaluate import evaluate_workdir
+from roberta_jax.inference.evaluate import evaluate_model
 from tests.train import runs
 
 
@@ -21,20 +21,20 @@ def change_config(workdir, **changes):
 
 def test_it_is_the_loss_that_the_run_itself_measured(complete, dataset):
     logged = [line for line in runs.lines_of(complete) if line["kind"] == "eval"]
-    step, evaluation = evaluate_workdir(complete, max_rows=16)
+    step, evaluation = evaluate_model(complete, max_rows=16)
     assert step == 20
     assert evaluation.loss_nats == pytest.approx(logged[-1]["loss_nats"], rel=1e-6)
     assert evaluation.num_predictions == logged[-1]["num_predictions"]
-    step, earlier = evaluate_workdir(complete, step=10, max_rows=16)
+    step, earlier = evaluate_model(complete, step=10, max_rows=16)
     assert step == 10
     assert earlier.loss_nats == pytest.approx(logged[1]["loss_nats"], rel=1e-6)
     assert earlier.loss_nats > evaluation.loss_nats
 
 
 def test_all_rows_are_the_default_and_the_split_is_free(complete):
-    _, some = evaluate_workdir(complete, max_rows=16)
-    _, every = evaluate_workdir(complete)
-    _, train = evaluate_workdir(complete, split="train")
+    _, some = evaluate_model(complete, max_rows=16)
+    _, every = evaluate_model(complete)
+    _, train = evaluate_model(complete, split="train")
     assert some.num_predictions < every.num_predictions < train.num_predictions
 
 
@@ -50,8 +50,8 @@ def test_all_rows_are_the_default_and_the_split_is_free(complete):
 def test_another_machine_than_the_run_s_gives_the_same(complete, tmp_path, change):
     workdir = runs.workdir_copy(complete, tmp_path / "run")
     change_config(workdir, **change)
-    _, wanted = evaluate_workdir(complete)
-    _, found = evaluate_workdir(workdir)
+    _, wanted = evaluate_model(complete)
+    _, found = evaluate_model(workdir)
     assert found.num_predictions == wanted.num_predictions
     assert found.loss_nats == pytest.approx(wanted.loss_nats, rel=1e-6)
 
@@ -63,12 +63,12 @@ def no_weights(monkeypatch):
     def fail(*arguments, **options):
         raise AssertionError("it was about to read the weights")
 
-    monkeypatch.setattr(evaluate_module, "load_run", fail)
+    monkeypatch.setattr(evaluate_module, "open_source", fail)
 
 
 def refusal(workdir, **options):
     with pytest.raises(UserError) as caught:
-        evaluate_workdir(workdir, **options)
+        evaluate_model(workdir, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
