@@ -41,6 +41,10 @@ NEWLINE_TOKEN = next(
 )
 
 
+# White space as Unicode defines it; Python's \\s also has the separators 1C to 1F.
+_BLANK = r"[^\S\x1c-\x1f]"
+
+
 class ByteBpeTokenizer(Tokenizer):
     """A byte-level BPE vocabulary with RoBERTa's special ids."""
 
@@ -108,7 +112,7 @@ class ByteBpeTokenizer(Tokenizer):
 
         It takes the blanks before it, as in RoBERTa.
         """
-        first, *others = re.split(rf"\s*{MASK_TOKEN}", text)
+        first, *others = re.split(rf"{_BLANK}*{MASK_TOKEN}", text)
         ids = self.encode(first)
         for part in others:
             ids += [self.mask_id, *self.encode(part)]

@@ -1,5 +1,6 @@
 """Any vocabulary that comes as a `tokenizer.json`: XLM-RoBERTa's unigrams, BERT's word pieces."""
 
+import copy
 import hashlib
 import json
 import pathlib
@@ -14,6 +15,7 @@ from roberta_jax.errors import UserError
 
 FILE_NAME = "tokenizer.json"
 _SETTINGS_NAMES = ("tokenizer_config.json", "special_tokens_map.json")
+_NO_CHARACTER = "\U0010ffff"
 # The parts of tokenizer.json that decide the ids.
 _DECISIVE = ("added_tokens", "normalizer", "pre_tokenizer", "model")
 # Our name of a role, transformers' names, and what the token is called where no file says it.
@@ -43,8 +45,8 @@ class JsonTokenizer(Tokenizer):
         self._text, self._settings, self._place = text, settings, place
         try:
             content = json.loads(text)
-            self._plain = tokenizers.Tokenizer.from_str(text)
             self._spelled = tokenizers.Tokenizer.from_str(text)
+            self._plain = tokenizers.Tokenizer.from_str(json.dumps(_without_names(content)))
             others = {name: json.loads(file) for name, file in settings.items()}
         # The library raises bare Exception for everything that it cannot read.
         except Exception as error:
@@ -52,10 +54,9 @@ class JsonTokenizer(Tokenizer):
         for tokenizer in (self._plain, self._spelled):
             tokenizer.no_padding()
             tokenizer.no_truncation()
-        self._plain.encode_special_tokens = True  # "<mask>" in a text stays text.
         self.kind = str(content["model"]["type"]).lower()
-        self.vocab_size = self._plain.get_vocab_size(with_added_tokens=True)
-        tokens = [self._plain.id_to_token(i) for i in range(self.vocab_size)]
+        self.vocab_size = self._spelled.get_vocab_size(with_added_tokens=True)
+        tokens = [self._spelled.id_to_token(i) for i in range(self.vocab_size)]
         self._tokens = [token for token in tokens if token is not None]
         if len(self._tokens) < self.vocab_size:
             raise UserError(
@@ -110,7 +111,7 @@ class JsonTokenizer(Tokenizer):
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """The text of `ids`, special ids left out or spelled."""
         checked = [self.checked(i) for i in ids]
-        return self._plain.decode(checked, skip_special_tokens=skip_special_tokens)
+        return self._spelled.decode(checked, skip_special_tokens=skip_special_tokens)
 
     def token_text(self, token_id: int) -> str:
         """One token as text for display, with the blank before it if it begins a word."""
@@ -147,7 +148,7 @@ class JsonTokenizer(Tokenizer):
         said = [file[name] for file in settings.values() for name in names if file.get(name)]
         texts = [token["content"] if isinstance(token, dict) else token for token in said]
         for text in [*texts, *usual]:
-            token_id = self._plain.token_to_id(text)
+            token_id = self._spelled.token_to_id(text)
             if token_id is not None:
                 return token_id
         raise UserError(
@@ -168,6 +169,30 @@ def read_json_tokenizer(folder: pathlib.Path) -> JsonTokenizer:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The tokenizer files in {folder} cannot be read: {error}.") from error
     return JsonTokenizer(texts.pop(FILE_NAME), texts, str(folder))
+
+
+def _without_names(content: dict[str, Any]) -> dict[str, Any]:
+    """The same tokenizer with other names for its special tokens, which no text holds.
+
+    So "<mask>" in a text stays text: an added token would be recognized, and some vocabularies
+    have it among their ordinary pieces besides.
+    """
+    content = copy.deepcopy(content)
+    model = content["model"]
+    special = {token["content"] for token in content["added_tokens"] if token["special"]}
+
+    def hidden(name: str) -> str:
+        return _NO_CHARACTER + name if name in special else name
+
+    for token in content["added_tokens"]:
+        token["content"] = hidden(token["content"])
+    if isinstance(model["vocab"], dict):
+        model["vocab"] = {hidden(name): i for name, i in model["vocab"].items()}
+        if model.get("unk_token"):
+            model["unk_token"] = hidden(model["unk_token"])
+    else:
+        model["vocab"] = [[hidden(name), score] for name, score in model["vocab"]]
+    return content
 
 
 def _is_unused(token: str) -> bool:

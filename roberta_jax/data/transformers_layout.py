@@ -16,7 +16,7 @@ def byte_level(vocab: dict[str, int], merges: Sequence[tuple[str, str]]) -> toke
     """GPT-2's byte-level BPE, without any special token; offsets leave out the blank of a word."""
     tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=list(merges)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    tokenizer.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=True)
     return tokenizer
 
 

@@ -1,11 +1,13 @@
 """The API: answers, limits, who is let in, and one request at a time."""
 
+import http.client
 import json
 import math
 import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from importlib import resources
 
 import numpy as np
@@ -17,6 +19,7 @@ from roberta_jax.serve import answers
 from roberta_jax.serve.app import EXAMPLE, FILES, MAX_BODY_BYTES, make_app
 from roberta_jax.serve.guard import HEADERS
 from tests.serve import stand_in
+from tests.serve.live import live, wait_until
 from tests.serve.stand_in import StandIn
 
 HOST = "http://127.0.0.1:8000"
@@ -331,11 +334,28 @@ def test_the_model_works_in_a_thread_of_its_own(client, model):
     assert set(seen) == {"model_0"}
 
 
-def wait_until(holds, seconds=10):
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+def test_who_has_left_is_not_computed_for(model):
+    model.gate.clear()
+    with live(model) as port, ThreadPoolExecutor(1) as threads:
+
+        def send(text):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            body = json.dumps({"text": text})
+            connection.request("POST", "/api/score", body, {"Content-Type": "application/json"})
+            return connection
+
+        def answer(text):
+            with closing(send(text)) as connection:
+                return connection.getresponse().status
+
+        first = threads.submit(answer, "first")
+        wait_until(lambda: model.texts == ["first"])
+        send("left").close()
+        with closing(send("last")) as last:
+            time.sleep(0.3)  # The server sees who has left.
+            model.gate.set()
+            assert first.result() == last.getresponse().status == 200
+    assert model.texts == ["first", "last"]
 
 
 def test_the_numbers_are_those_of_a_real_model(complete):

@@ -1,8 +1,8 @@
 """The server as a process: its lines, its port, its end."""
 
+import errno
 import http.client
 import json
-import os
 import pathlib
 import re
 import select
@@ -142,10 +142,13 @@ def test_a_host_that_is_not_of_this_machine_is_a_user_error(monkeypatch, host):
         server.serve("runs/small", host=host, port=0)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may use every port")
-def test_a_port_of_the_system_is_a_user_error():
-    with pytest.raises(UserError, match="Give one above 1023"):
-        server.listen("127.0.0.1", 1)
+def test_a_port_of_the_system_is_a_user_error(monkeypatch):
+    def refuse(address, *, family):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    with pytest.raises(UserError, match="Port 80 may not be used by you. Give one above 1023"):
+        server.listen("127.0.0.1", 80)
 
 
 class Recorded(StandIn):

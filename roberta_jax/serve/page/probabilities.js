@@ -42,5 +42,7 @@ export function drawProbabilities({ tokens, pseudo_perplexity: perplexity, notic
 function readable(perplexity) {
   if (perplexity === null) return "–";
   if (perplexity >= 1e7) return perplexity.toExponential(2);
-  return perplexity.toLocaleString("en", { maximumFractionDigits: perplexity < 100 ? 2 : 0 });
+  const digits = perplexity < 100 ? 2 : 0;
+  return perplexity.toLocaleString("en",
+    { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
