@@ -48,12 +48,13 @@ echo "Installing roberta-jax [$(1)] and the pinned packages into $(VENV), a minu
 rm -f '$(VENV)'/installed-$(1)-*; touch "$$stamp"; echo "Set up."
 endef
 
-.PHONY: help setup demo test test-slow lint format bench clean
+.PHONY: help setup demo test test-slow test-parity lint format bench clean
 
 help:
 	@echo 'make demo       sets up, then goes from raw text to a small RoBERTa and its predictions, in $(DEMO)/'
 	@echo 'make test       sets up, then runs the tests'
 	@echo 'make test-slow  runs the tests that take longer than about ten seconds each'
+	@echo 'make test-parity  sets up with PyTorch and transformers, then compares with them'
 	@echo 'make lint       checks format, lint, types and the direction of imports'
 	@echo 'make format     writes the format, and the fixes that are safe'
 	@echo 'make bench      sets up with PyTorch, then compares tokens per second with it'
@@ -71,6 +72,10 @@ test: setup
 
 test-slow: setup
 	'$(VENV)/bin/python' -m pytest $(PYTEST_FLAGS) -m slow
+
+test-parity:
+	$(call install,dev$(comma)torch)
+	'$(VENV)/bin/python' -m pytest $(PYTEST_FLAGS) -m parity
 
 lint: setup
 	'$(VENV)/bin/ruff' format --check .

@@ -10,10 +10,10 @@ it needs.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from roberta_jax.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from roberta_jax.inference.model import Model
-
-__version__ = "0.1.0"
 
 
 def load(path: str | Path, *, step: int = -1) -> "Model":

@@ -10,6 +10,7 @@ from absl import flags as absl_flags
 
 from roberta_jax.config import PretrainConfig, field_paths
 from roberta_jax.errors import UserError
+from roberta_jax.train.workdir import CONFIG_FILE, read_config
 
 _MISSING = "--config is missing: the recipe, for example --config=configs/pretrain/tiny.py."
 
@@ -23,7 +24,7 @@ def define_config(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     """
     from ml_collections import config_flags
 
-    explanation = "Python file with get_config(), a recipe."
+    explanation = "Python file with get_config(), a recipe; or the config.json of a workdir."
     # absl takes one dash for two.
     argv = [f"-{argument}" if argument.startswith("-config") else argument for argument in argv]
     path = _value_of("--config", argv)
@@ -102,7 +103,12 @@ def _check_file(path: str) -> None:
 
 
 def _load(path: str) -> PretrainConfig:
-    """What get_config() of the file returns; an argument for it may follow the name and a colon."""
+    """What get_config() of the file returns; an argument for it may follow the name and a colon.
+
+    Or the content of a workdir's config.json.
+    """
+    if Path(path).name == CONFIG_FILE:
+        return read_config(Path(path).parent)
     file, *argument = path.split(":", 1)
     try:
         names = runpy.run_path(file)

@@ -12,9 +12,9 @@ from types import FrameType, ModuleType
 
 from absl import flags as absl_flags
 
-from roberta_jax import __version__
 from roberta_jax.cli.config_flag import config_first
 from roberta_jax.errors import DISK_ERRORS, INTERRUPTED, MachineError, UserError
+from roberta_jax.version import __version__
 
 # In the order in which a newcomer needs them. The module of a verb has `-` as `_`.
 VERBS = (

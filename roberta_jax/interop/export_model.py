@@ -3,17 +3,18 @@
 import json
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
-from roberta_jax.config import MeshConfig
+from roberta_jax.checkpoint.store import CheckpointStore
 from roberta_jax.data.output_folder import local_path, new_folder
 from roberta_jax.errors import UserError
+from roberta_jax.interop.host_mesh import host_mesh
 from roberta_jax.interop.huggingface import family_of, is_huggingface_folder, write_huggingface
-from roberta_jax.interop.model_card import model_card
-from roberta_jax.parallel.mesh import make_mesh
+from roberta_jax.interop.model_card import CARD_NAME, is_our_card, model_card
 from roberta_jax.train.restore import load_run, load_run_tokenizer
-from roberta_jax.train.workdir import ORIGIN_FILE
+from roberta_jax.train.workdir import CHECKPOINTS_FOLDER, ORIGIN_FILE
 
 
 def export_model(
@@ -39,40 +40,53 @@ def export_model(
       UserError: there is no such checkpoint, or something else is at `output`; nothing was written.
     """
     workdir, target = local_path(workdir), local_path(output)
-    if target.exists() and not (overwrite and is_huggingface_folder(target)):
-        raise UserError(
-            f"The output {target} exists. Choose another --output"
-            + (", or --overwrite to replace it." if is_huggingface_folder(target) else ".")
-        )
-    mesh = make_mesh(MeshConfig())
+    _check_output(target, overwrite)
+    mesh = host_mesh()
     with jax.set_mesh(mesh):
         config, params, chosen = load_run(workdir, mesh, step=step)
+    with CheckpointStore(workdir / CHECKPOINTS_FOLDER) as store:
+        record = store.read_record(chosen)
     tokenizer = load_run_tokenizer(workdir, config)
-    family = family_of(config.encoder, tokenizer)
+    origin = _read_origin(workdir)
+    family = origin.get("family", family_of(config.encoder, tokenizer))
     with new_folder(target) as partial:
-        write_huggingface(partial, params, config.encoder, tokenizer, dtype=dtype)
-        _limit_length(partial / "tokenizer_config.json", config.encoder.max_positions)
+        write_huggingface(partial, params, config.encoder, tokenizer, family=family, dtype=dtype)
         card = model_card(
             config,
             workdir,
+            record,
             name=target.resolve().name,
             step=chosen,
             family=family,
             mask_token=tokenizer.mask_token,
-            origin=_origin(workdir),
+            origin=origin.get("model", ""),
         )
-        (partial / "README.md").write_text(card, encoding="utf-8")
+        (partial / CARD_NAME).write_text(card, encoding="utf-8")
         size = sum(path.stat().st_size for path in partial.iterdir())
     say(f"{family}, step {chosen:,}, {dtype}, {size / 1e6:,.1f} MB, written to {target}")
 
 
-def _origin(workdir: pathlib.Path) -> str:
+def _check_output(target: pathlib.Path, overwrite: bool) -> None:
+    """What somebody else wrote, the model that was imported for example, is never replaced."""
+    ours = is_huggingface_folder(target) and is_our_card(target / CARD_NAME)
+    if target.exists() and not (overwrite and ours):
+        raise UserError(
+            f"The output {target} exists"
+            + (". " if ours else ", and `roberta-jax export` did not write it. ")
+            + "Choose another --output"
+            + (", or --overwrite to replace it." if ours else ".")
+        )
+
+
+def _read_origin(workdir: pathlib.Path) -> dict[str, Any]:
+    """What `import` noted of the model; nothing of one that was trained here."""
     path = workdir / ORIGIN_FILE
-    return json.loads(path.read_text(encoding="utf-8"))["model"] if path.exists() else ""
-
-
-def _limit_length(path: pathlib.Path, max_positions: int) -> None:
-    """Tells transformers how many tokens the model takes."""
-    settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    settings["model_max_length"] = max_positions
-    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    if not path.exists():
+        return {}
+    try:
+        origin = json.loads(path.read_text(encoding="utf-8"))
+        return {name: origin[name] for name in ("model", "family")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error!r}). Import the model again, with --overwrite."
+        ) from error

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from roberta_jax.config import EncoderConfig
-from roberta_jax.data.byte_bpe import ByteBpeTokenizer
+from roberta_jax.data.byte_bpe import BYTE_OF_CHARACTER, ByteBpeTokenizer
 from roberta_jax.data.transformers_layout import FIRST_SPECIAL_TOKENS, MASK_TOKEN
 from roberta_jax.errors import UserError
 from roberta_jax.interop.huggingface import ForeignModel, check_tokenizer
@@ -72,9 +72,18 @@ def read_fairseq(
     tensors = _renamed(checkpoint["model"], path)
     config = _config(_settings(checkpoint), tensors, path)
     check_tokenizer(config, tokenizer, str(folder))
+    if tokenizer.vocab_size != config.vocab_size:  # The mask comes last: its id would be wrong.
+        raise UserError(
+            f"{folder / DICTIONARY_NAME} gives {tokenizer.vocab_size:,} entries with the special "
+            f"ones, and the model in {path} has {config.vocab_size:,}. They do not belong "
+            f"together, or {DICTIONARY_NAME} is cut off."
+        )
     readers = {name: (lambda array=array: array) for name, array in tensors.items()}
-    params, left_out = read_weights(readers, config, "roberta", str(path), put=put)
-    return ForeignModel(config=config, params=params, tokenizer=tokenizer, left_out=left_out)
+    place = f"{path} (by their names in transformers)"
+    params, left_out = read_weights(readers, config, "roberta", place, put=put)
+    return ForeignModel(
+        family="roberta", config=config, params=params, tokenizer=tokenizer, left_out=left_out
+    )
 
 
 def _settings(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -91,7 +100,7 @@ def _config(
 ) -> EncoderConfig:
     tokens, positions, layers, mlp_size = _sizes(tensors, path)
     heads = settings.get("encoder_attention_heads")
-    if not isinstance(heads, int):
+    if type(heads) is not int:
         heads = {"roberta_base": 12, "roberta_large": 16}.get(str(settings.get("arch")))
     if heads is None:
         raise UserError(
@@ -110,13 +119,18 @@ def _config(
         num_heads=heads,
         mlp_size=mlp_size,
         max_positions=positions - EncoderConfig().position_offset,
-        dropout_rate=float(settings.get("dropout", 0.1)),
-        attention_dropout_rate=float(settings.get("attention_dropout", 0.1)),
+        dropout_rate=_rate(settings, "dropout"),
+        attention_dropout_rate=_rate(settings, "attention_dropout"),
         layer_norm_epsilon=LAYER_NORM_EPSILON,
         compute_dtype="float32",
     )
     config.validate()
     return config
+
+
+def _rate(settings: Mapping[str, Any], name: str) -> float:
+    value = settings.get(name)
+    return float(value) if isinstance(value, int | float) else 0.1  # fairseq's own, and BERT's.
 
 
 def _sizes(
@@ -145,12 +159,14 @@ def _renamed(model: Mapping[str, Any], path: pathlib.Path) -> dict[str, np.ndarr
     """The tensors under transformers' names; those that have none keep theirs."""
     tensors: dict[str, np.ndarray] = {}
     for name, array in model.items():
-        if _NO_WEIGHTS.search(name):
+        if _NO_WEIGHTS.search(str(name)):
             continue
         if not isinstance(array, np.ndarray):
-            raise UserError(f"{name} of {path} is no tensor.")
-        short = re.sub(r"^(decoder|encoder)\.", "", name)
+            raise UserError(f"{name!r} in the model of {path} is no tensor. Copy it again.")
+        short = re.sub(r"^(decoder|encoder)\.", "", str(name))
         for theirs, piece in _split(short, array):
+            if _name(theirs) in tensors:
+                raise UserError(f"{path} holds {name} twice, under an old and under a new name.")
             tensors[_name(theirs)] = piece
     return tensors
 
@@ -158,7 +174,7 @@ def _renamed(model: Mapping[str, Any], path: pathlib.Path) -> dict[str, np.ndarr
 def _split(name: str, array: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """Query, key and value were one tensor until fairseq 0.9."""
     match = re.fullmatch(r"(.*\.self_attn\.)in_proj_(weight|bias)", name)
-    if not match or array.shape[0] % 3:
+    if not match or not array.ndim or array.shape[0] % 3:
         return [(name, array)]
     thirds = np.split(array, 3)
     return [
@@ -204,15 +220,35 @@ def _tokenizer(folder: pathlib.Path) -> ByteBpeTokenizer:
             )
         tokens.append(spelled.get(symbol, symbol))
     tokens.append(MASK_TOKEN)
-    rules = [
-        tuple(line.split(" "))
-        for line in _text(merges_path).split("\n")
-        if line.strip() and not line.startswith("#version")
-    ]
+    rules = _merges(merges_path)
     vocab = {token: i for i, token in enumerate(tokens)}
-    # Rules whose result never occurred in fairseq's text have no entry in dict.txt.
-    merges = [(rule[0], rule[1]) for rule in rules if len(rule) == 2 and "".join(rule) in vocab]
-    return ByteBpeTokenizer(vocab, merges)
+    if len(vocab) < len(tokens):
+        twice = next(token for token in tokens if tokens.count(token) > 1)
+        raise UserError(f"{folder / DICTIONARY_NAME} has {twice!r} twice. Copy it again.")
+    # fairseq makes `<unk>` of a token that its dictionary lacks; byte-level BPE has no such thing.
+    needed = [*BYTE_OF_CHARACTER, *(left + right for left, right in rules)]
+    lacking = [token for token in needed if token not in vocab]
+    if lacking:
+        raise UserError(
+            f"{folder / DICTIONARY_NAME} lacks {len(lacking):,} of the {len(needed):,} tokens of "
+            f"{merges_path}, the first being {lacking[0]!r}. Only whole dictionaries are "
+            "supported, such as the one that fairseq publishes with GPT-2's BPE files."
+        )
+    return ByteBpeTokenizer(vocab, rules)
+
+
+def _merges(path: pathlib.Path) -> list[tuple[str, str]]:
+    rules = []
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        parts = line.rstrip("\r").split(" ")
+        if not line.strip() or (number == 1 and line.startswith("#version")):
+            continue
+        if len(parts) != 2:
+            raise UserError(
+                f"{path}:{number} is {line!r}; a merge rule is two tokens with a blank between."
+            )
+        rules.append((parts[0], parts[1]))
+    return rules
 
 
 def _one_of(folder: pathlib.Path, names: tuple[str, ...]) -> pathlib.Path:

@@ -18,6 +18,7 @@ from roberta_jax.errors import UserError
 from roberta_jax.interop.tensor_files import SINGLE_NAME, open_tensors, write_tensors
 from roberta_jax.interop.transformers_config import (
     CONFIG_NAME,
+    TASKS_WITH_LABELS,
     config_json,
     encoder_config,
     read_config_json,
@@ -36,6 +37,7 @@ DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat
 class ForeignModel:
     """A masked language model that another system made."""
 
+    family: str  # One of names.FAMILIES.
     config: EncoderConfig
     params: Params  # Float32.
     tokenizer: Tokenizer
@@ -71,7 +73,13 @@ def read_huggingface(
         open_tensors(folder), config, values["model_type"], str(folder), put=put
     )
     drop_empty_token_types(config, params)
-    return ForeignModel(config=config, params=params, tokenizer=tokenizer, left_out=left_out)
+    return ForeignModel(
+        family=values["model_type"],
+        config=config,
+        params=params,
+        tokenizer=tokenizer,
+        left_out=left_out,
+    )
 
 
 def check_tokenizer(config: EncoderConfig, tokenizer: Tokenizer, place: str) -> None:
@@ -101,6 +109,7 @@ def write_huggingface(
     config: EncoderConfig,
     tokenizer: Tokenizer,
     *,
+    family: str = "",
     dtype: str = "float32",
     head: TaskHead | None = None,
     labels: tuple[str, ...] = (),
@@ -112,26 +121,34 @@ def write_huggingface(
       params: weights on any mesh; they leave the devices one at a time.
       config: their encoder.
       tokenizer: their vocabulary.
+      family: one of names.FAMILIES; "" for that of `family_of`.
       dtype: "float32" or "bfloat16", of the stored weights.
       head: of a fine-tuned model; None for the masked language model.
-      labels: names of the classes of `head`.
+      labels: names of the classes of `head`; none, or as many as there are.
+
+    Raises:
+      UserError: transformers has no architecture for the encoder, or an argument is unusable.
     """
-    family = family_of(config, tokenizer)
-    if family != "bert" and config.position_offset != config.pad_id + 1:
+    family = family or family_of(config, tokenizer)
+    _check_arguments(dtype, head, labels)
+    offset = 0 if family == "bert" else config.pad_id + 1
+    if config.position_offset != offset:
         raise UserError(
-            f"encoder.position_offset is {config.position_offset}; transformers has no "
-            f"architecture for it. It must be pad_id + 1 = {config.pad_id + 1} (RoBERTa) or 0 "
-            "(BERT)."
+            f"encoder.position_offset is {config.position_offset}, and transformers computes "
+            f"{family} with {offset} only. It must be pad_id + 1 = {config.pad_id + 1} (RoBERTa) "
+            "or 0 (BERT)."
         )
     values = config_json(
         config,
         family,
         dtype=dtype,
-        special_ids={"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id},
+        bos_id=tokenizer.bos_id,
+        eos_id=tokenizer.eos_id,
         head=head,
         labels=labels,
     )
     tokenizer.save(folder)
+    _limit_length(folder / "tokenizer_config.json", config.max_positions)
     text = json.dumps(values, indent=2, sort_keys=True) + "\n"
     (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
     write_tensors(
@@ -140,3 +157,21 @@ def write_huggingface(
         tensors_of(params, config, family, head=head),
         dtype=DTYPES[dtype],
     )
+
+
+def _check_arguments(dtype: str, head: TaskHead | None, labels: tuple[str, ...]) -> None:
+    if dtype not in DTYPES:
+        raise UserError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}.")
+    wanted = head.num_outputs if head and head.task in TASKS_WITH_LABELS else 0
+    if labels and (len(labels) != wanted or len(set(labels)) != wanted):
+        raise UserError(
+            f"labels are {', '.join(labels)}; there must be {wanted} different ones, a name for "
+            "each class of the head."
+        )
+
+
+def _limit_length(path: pathlib.Path, max_positions: int) -> None:
+    """Tells transformers how many tokens the model takes."""
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    settings["model_max_length"] = max_positions
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

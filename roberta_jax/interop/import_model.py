@@ -8,21 +8,25 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from roberta_jax import __version__
 from roberta_jax import config as config_lib
 from roberta_jax.checkpoint.store import CheckpointStore
-from roberta_jax.config import DataConfig, MeshConfig, PretrainConfig
+from roberta_jax.config import DataConfig, PretrainConfig
 from roberta_jax.data.output_folder import local_path, new_folder
 from roberta_jax.encoder.model import count_params
 from roberta_jax.errors import UserError
-from roberta_jax.interop.fairseq import is_fairseq_folder, read_fairseq
+from roberta_jax.interop.fairseq import (
+    DICTIONARY_NAME,
+    MODEL_NAME,
+    is_fairseq_folder,
+    read_fairseq,
+)
+from roberta_jax.interop.host_mesh import host_mesh
 from roberta_jax.interop.huggingface import (
     ForeignModel,
-    family_of,
     is_huggingface_folder,
     read_huggingface,
 )
-from roberta_jax.parallel.mesh import make_mesh
+from roberta_jax.interop.transformers_config import CONFIG_NAME
 from roberta_jax.parallel.tables import spec_of
 from roberta_jax.train.workdir import (
     CHECKPOINTS_FOLDER,
@@ -30,6 +34,7 @@ from roberta_jax.train.workdir import (
     TOKENIZER_FOLDER,
     write_config,
 )
+from roberta_jax.version import __version__
 
 
 def import_model(
@@ -57,7 +62,7 @@ def import_model(
             f"The output {target} exists. Choose another --output"
             + (", or --overwrite to replace it." if (target / ORIGIN_FILE).exists() else ".")
         )
-    mesh = make_mesh(MeshConfig())
+    mesh = host_mesh()
 
     def put(path: str, array: np.ndarray) -> jax.Array:
         return jax.device_put(array, NamedSharding(mesh, spec_of(path)))
@@ -72,7 +77,7 @@ def import_model(
     )
     origin = {
         "model": source.resolve().name,
-        "family": family_of(encoder, tokenizer),
+        "family": foreign.family,
         "left_out": foreign.left_out,
         "imported_by": __version__,
     }
@@ -109,13 +114,30 @@ def read_model(
     Raises:
       UserError: it is of no system that is known, incomplete, damaged or not supported.
     """
-    if is_huggingface_folder(source):
-        return read_huggingface(source, put=put)
-    if is_fairseq_folder(source):
+    if is_fairseq_folder(source) and not is_huggingface_folder(source):
         return read_fairseq(source, put=put)
-    there = "does not exist" if not source.exists() else "is no model that is known"
+    if (source / CHECKPOINTS_FOLDER).is_dir():
+        raise UserError(
+            f"{source} is a workdir already; every command takes it as it is, by --workdir. "
+            "`import` makes workdirs of the models of other systems."
+        )
+    if (source / CONFIG_NAME).exists():
+        return read_huggingface(source, put=put)
     raise UserError(
-        f"{source} {there}. Give a Hugging Face folder (config.json, model.safetensors and the "
-        "tokenizer's files) or a fairseq folder (model.pt, dict.txt and the BPE files vocab.bpe "
-        "and encoder.json)."
+        f"{source} {_what_is_wrong(source)}. Give a Hugging Face folder (config.json, "
+        "model.safetensors and the tokenizer's files) or a fairseq folder (model.pt, dict.txt and "
+        "the BPE files vocab.bpe and encoder.json)."
     )
+
+
+def _what_is_wrong(source: pathlib.Path) -> str:
+    if not source.exists():
+        return (
+            "is not there. A model is a folder on this machine, nothing is downloaded: "
+            "`hf download NAME --local-dir FOLDER` does that"
+        )
+    if not source.is_dir():
+        return "is a file, not the folder of a model"
+    if (source / MODEL_NAME).exists():
+        return f"has {MODEL_NAME}, but no {DICTIONARY_NAME}"
+    return f"is no model that is known: it has neither {CONFIG_NAME} nor {MODEL_NAME}"

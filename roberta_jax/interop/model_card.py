@@ -1,24 +1,38 @@
 """`README.md` of an exported model, written from what the run left behind."""
 
 import importlib.metadata
+import json
+import math
 import pathlib
 import platform
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from roberta_jax import __version__
 from roberta_jax.config import PretrainConfig
 from roberta_jax.data.manifest import Manifest
 from roberta_jax.encoder.model import count_params
 from roberta_jax.errors import UserError
 from roberta_jax.train.metrics import read_lines
 from roberta_jax.train.workdir import METRICS_FILE
+from roberta_jax.version import __version__
 
+CARD_NAME = "README.md"
+_TAG = "- roberta_jax"  # A line of the front matter.
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "tokenizers")
+
+
+def is_our_card(path: pathlib.Path) -> bool:
+    """Whether `model_card` wrote a file."""
+    try:
+        return _TAG in path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def model_card(
     config: PretrainConfig,
     workdir: pathlib.Path,
+    record: Mapping[str, Any],
     *,
     name: str,
     step: int,
@@ -31,28 +45,31 @@ def model_card(
     Args:
       config: of the run.
       workdir: its folder; the figures are those of its metrics.
+      record: what is stored beside the weights.
       name: what the model is called.
       step: updates of the exported checkpoint.
       family: architecture in transformers.
       mask_token: how a mask is spelled.
       origin: of an imported model, where it comes from; it has no run here.
     """
+    lines = [line for line in read_lines(workdir / METRICS_FILE) if line["step"] <= step]
     sections = [
         _front_matter(family, mask_token),
         f"# {name}",
-        _introduction(config, step, origin),
+        _introduction(config, record, lines, step, origin),
         _usage(mask_token),
         "## Architecture\n\n" + _table(_architecture(config)),
     ]
     if not origin:
         sections += [
-            "## Training data\n\n" + _data(config),
+            "## Training data\n\n" + _data(config, record),
             "## Training\n\n" + _table(_recipe(config, step)),
-            "## Evaluation\n\n" + _evaluation(workdir, step),
+            "## Evaluation\n\n" + _evaluation(lines),
         ]
     sections += [
         "## Limits\n\nA masked language model repeats what its text says, errors and prejudices "
-        "included. It was not tested for any use beyond the figures above.",
+        "included. It was not tested here for any use"
+        + ("." if origin else " beyond the figures above."),
         "## Versions\n\n" + _versions(),
     ]
     return "\n\n".join(sections) + "\n"
@@ -64,25 +81,39 @@ def _front_matter(family: str, mask_token: str) -> str:
             "---",
             "library_name: transformers",
             "pipeline_tag: fill-mask",
-            f'mask_token: "{mask_token}"',
+            f"mask_token: {json.dumps(mask_token, ensure_ascii=False)}",
             "tags:",
             f"- {family}",
             "- masked-lm",
-            "- roberta_jax",
+            _TAG,
             "---",
         ]
     )
 
 
-def _introduction(config: PretrainConfig, step: int, origin: str) -> str:
+def _introduction(
+    config: PretrainConfig,
+    record: Mapping[str, Any],
+    lines: Sequence[Mapping[str, Any]],
+    step: int,
+    origin: str,
+) -> str:
     size = f"{count_params(config.encoder) / 1e6:,.1f}M parameters"
     if origin:
         return f"A masked language model of {size}, imported by roberta_jax from {origin}."
-    rows = step * config.train.batch_size
+    begun = [line["message"] for line in lines if line.get("event") == "started"]
     return (
         f"A masked language model of {size}, pretrained from raw text with roberta_jax: "
-        f"{step:,} updates, {rows:,} rows of {config.data.sequence_length} tokens."
+        f"{step:,} updates, {record['examples_seen']:,} rows of {config.data.sequence_length} "
+        "tokens. " + (_begun_with(begun[-1]) if begun else "It began with random weights.")
     )
+
+
+def _begun_with(message: str) -> str:
+    """The event of a run that began with the weights of another, without the path of its folder."""
+    folder, _, number = message.rpartition(", step ")
+    name = pathlib.Path(folder.removeprefix("starting from the weights of ")).name
+    return f"It began with the weights of {name}, step {number}."
 
 
 def _usage(mask_token: str) -> str:
@@ -105,16 +136,20 @@ def _architecture(config: PretrainConfig) -> dict[str, Any]:
     }
 
 
-def _data(config: PretrainConfig) -> str:
+def _data(config: PretrainConfig, record: Mapping[str, Any]) -> str:
     fingerprint = config.data.tokenizer_fingerprint
+    name = f"{pathlib.Path(config.data.path).name}, fingerprint {record['data_fingerprint']}"
     try:
         manifest = Manifest.load(pathlib.Path(config.data.path))
-    except UserError:  # The dataset need not be on this machine any more.
-        return _table({"dataset": pathlib.Path(config.data.path).name, "tokenizer": fingerprint})
+    except UserError:
+        manifest = None
+    # The dataset need not be on this machine any more, and another one may be in its place.
+    if manifest is None or manifest.fingerprint != record["data_fingerprint"]:
+        return _table({"dataset": name, "tokenizer": f"fingerprint {fingerprint}"})
     train = manifest.splits["train"]
     return _table(
         {
-            "dataset": f"{pathlib.Path(config.data.path).name}, fingerprint {manifest.fingerprint}",
+            "dataset": name,
             "documents": f"{train.documents:,}",
             "sentences": f"{train.sentences:,}",
             "tokens": f"{train.tokens:,}",
@@ -136,7 +171,9 @@ def _recipe(config: PretrainConfig, step: int) -> dict[str, Any]:
         f"{optimizer.epsilon:g}, weight decay {optimizer.weight_decay:g} ({optimizer.decay_table})",
         "learning rate": f"{optimizer.peak_learning_rate:g}, {optimizer.warmup_steps:,} steps of "
         "warm-up, linear decay",
-        "gradient clip": f"{optimizer.clip_global_norm:g}",
+        "gradient clip": "none"
+        if math.isinf(optimizer.clip_global_norm)
+        else f"{optimizer.clip_global_norm:g}",
         "dropout": f"{config.encoder.dropout_rate:g}, attention "
         f"{config.encoder.attention_dropout_rate:g}",
         "compute type": config.encoder.compute_dtype,
@@ -144,20 +181,21 @@ def _recipe(config: PretrainConfig, step: int) -> dict[str, Any]:
     }
 
 
-def _evaluation(workdir: pathlib.Path, step: int) -> str:
-    lines = [
-        line
-        for line in read_lines(workdir / METRICS_FILE)
-        if line["kind"] == "eval" and line["step"] <= step
-    ]
-    if not lines:
+def _evaluation(lines: Sequence[Mapping[str, Any]]) -> str:
+    evaluations = [line for line in lines if line.get("kind") == "eval"]
+    if not evaluations:
         return "Not measured: the run has no evaluation up to this step."
-    last = lines[-1]
+    last = evaluations[-1]
+    figures = {
+        "loss": ("loss_nats", "{:.4f} nats"),
+        "perplexity": ("perplexity", "{:,.3f}"),
+        "accuracy": ("masked_accuracy", "{:.2%}"),
+    }
     return f"On held-out rows, at step {last['step']:,}, over the masked tokens:\n\n" + _table(
         {
-            "loss": f"{last['loss_nats']:.4f} nats",
-            "perplexity": f"{last['perplexity']:,.3f}",
-            "accuracy": f"{last['masked_accuracy']:.2%}",
+            # Null stands for what is no number any more.
+            name: "not finite" if last[key] is None else text.format(last[key])
+            for name, (key, text) in figures.items()
         }
     )
 
@@ -169,4 +207,5 @@ def _versions() -> str:
 
 
 def _table(rows: dict[str, Any]) -> str:
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {rows[name]} |" for name in rows)])
+    lines = [f"| {name} | {str(value).replace('|', '/')} |" for name, value in rows.items()]
+    return "\n".join(["| | |", "|---|---|", *lines])

@@ -83,6 +83,11 @@ class TensorName:
         return "{layer}" in self.name
 
 
+def base_of(family: str) -> str:
+    """The family after which transformers names the tensors: "roberta" or "bert"."""
+    return "bert" if family == "bert" else "roberta"
+
+
 def tensor_name(path: str, family: str, task: str = _MASKED_LM) -> TensorName:
     """Where a weight is in transformers' model.
 
@@ -92,7 +97,7 @@ def tensor_name(path: str, family: str, task: str = _MASKED_LM) -> TensorName:
       task: "masked_lm" or one of `encoder.task_model.TASKS`.
     """
     module, _, leaf = path.rpartition("/")
-    base = "bert" if family == "bert" else "roberta"
+    base = base_of(family)
     for ours, theirs in _ENCODER_MODULES:
         if ours == module:
             return TensorName(f"{base}.{theirs}.{_LEAVES[leaf]}", leaf == "kernel")
@@ -107,22 +112,24 @@ def class_name(family: str, task: str = _MASKED_LM) -> str:
     return _CLASS_OF_FAMILY[family] + _CLASS_OF_TASK[task]
 
 
-# Copies of a tied tensor that a file may hold: name → the tensor that it must equal.
-TIED_COPIES = {
-    "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
-    "lm_head.decoder.bias": "lm_head.bias",
-    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-    "cls.predictions.decoder.bias": "cls.predictions.bias",
+# By base: the second name under which a file of a masked language model may hold a tensor, beside
+# the first name or instead of it.
+TIED_NAMES = {
+    "roberta": {
+        "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
+        "lm_head.decoder.bias": "lm_head.bias",
+    },
+    "bert": {
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    },
 }
-# Tensors for which a masked language model has no place. Position ids are not weights; the pooler
-# and next-sentence prediction belong to other objectives.
-LEFT_OUT_PREFIXES = (
-    "roberta.embeddings.position_ids",
-    "bert.embeddings.position_ids",
-    "roberta.pooler.",
-    "bert.pooler.",
-    "cls.seq_relationship.",
-)
+# By base: tensors for which a masked language model has no place. Position ids are not weights; the
+# pooler and next-sentence prediction belong to other objectives.
+LEFT_OUT_PREFIXES = {
+    "roberta": ("roberta.embeddings.position_ids", "roberta.pooler."),
+    "bert": ("bert.embeddings.position_ids", "bert.pooler.", "cls.seq_relationship."),
+}
 
 
 def present_name(name: str) -> str:

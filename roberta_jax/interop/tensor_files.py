@@ -21,6 +21,7 @@ _DTYPES: dict[str, Any] = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
 }
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_LFS_START = b"version https://git-lfs"  # What a clone without Git LFS has instead of the file.
 
 # Name → a function that reads the tensor.
 Tensors = Mapping[str, Callable[[], np.ndarray]]
@@ -47,8 +48,11 @@ def open_tensors(folder: pathlib.Path) -> Tensors:
         )
     weight_map = _weight_map(folder / INDEX_NAME)
     tensors: dict[str, Callable[[], np.ndarray]] = {}
-    for name in sorted(set(weight_map.values())):
-        tensors.update(_tensors_of(folder / name))
+    for file in sorted(set(weight_map.values())):
+        for name, read in _tensors_of(folder / file):
+            # What another file has as well is read from the one that the index names.
+            if weight_map.get(name, file) == file:
+                tensors[name] = read
     lost = sorted(set(weight_map) - set(tensors))
     if lost:
         raise UserError(
@@ -61,12 +65,15 @@ def open_tensors(folder: pathlib.Path) -> Tensors:
 def _weight_map(path: pathlib.Path) -> dict[str, str]:
     try:
         weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        names = set(weight_map.values())
+        files = {pathlib.PurePath(file) for file in weight_map.values()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"The index {path} is damaged ({error}). Copy it again.") from error
-    outside = [name for name in names if pathlib.PurePath(name).name != name]
-    if outside:
-        raise UserError(f"The index {path} names a file outside its folder: {outside[0]!r}.")
+        raise UserError(f"The index {path} is damaged ({error!r}). Copy it again.") from error
+    for file in sorted(files):
+        if file.name != str(file) or file.name == "..":
+            raise UserError(
+                f"The index {path} names a file outside its folder, {str(file)!r}. Shards lie "
+                "beside the index; copy the folder again."
+            )
     return weight_map
 
 
@@ -78,7 +85,12 @@ def _tensors_of(path: pathlib.Path) -> Iterable[tuple[str, Callable[[], np.ndarr
         raise UserError(f"{path} is missing; the index names it. Copy it again.") from error
     except (SafetensorError, OSError) as error:
         raise UserError(
-            f"{path} is no whole safetensors file ({error}). Copy it again from where it is intact."
+            f"{path} is no whole safetensors file ({error}). "
+            + (
+                "It is a pointer of Git LFS: fetch the file itself with `git lfs pull`."
+                if _is_lfs_pointer(path)
+                else "Copy it again from where it is intact."
+            )
         ) from error
 
     def reader(name: str) -> Callable[[], np.ndarray]:
@@ -91,6 +103,13 @@ def _tensors_of(path: pathlib.Path) -> Iterable[tuple[str, Callable[[], np.ndarr
         return read
 
     return [(name, reader(name)) for name in names]
+
+
+def _is_lfs_pointer(path: pathlib.Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_LFS_START)) == _LFS_START
 
 
 def write_tensors(
@@ -128,5 +147,7 @@ def write_tensors(
             assert tensor.shape == shapes[name], (name, tensor.shape, shapes[name])
             left.remove(name)
             file.seek(8 + len(text) + places[name][0])
-            file.write(np.ascontiguousarray(tensor, dtype).astype(dtype.newbyteorder("<")).data)
+            stored = np.ascontiguousarray(tensor, dtype.newbyteorder("<"))
+            # As bytes: bfloat16 is no type that a buffer can have.
+            file.write(stored.reshape(-1).view(np.uint8).data)
     assert not left, f"nothing was given for {sorted(left)}"

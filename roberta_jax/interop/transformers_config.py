@@ -10,6 +10,7 @@ from roberta_jax.errors import UserError
 from roberta_jax.interop.names import FAMILIES, class_name
 
 CONFIG_NAME = "config.json"
+TASKS_WITH_LABELS = ("classification", "tokens")  # Those whose outputs are classes.
 # What these architectures may be configured to, and what is supported of it; the first is the
 # default of transformers where the file says nothing.
 _SUPPORTED = {
@@ -32,10 +33,14 @@ _DEFAULTS: dict[str, Any] = {
     "attention_probs_dropout_prob": 0.1,
     "initializer_range": 0.02,
 }
+_COUNTS = (
+    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
+    *("intermediate_size", "max_position_embeddings", "type_vocab_size", "pad_token_id"),
+)
 
 
 def read_config_json(folder: pathlib.Path) -> dict[str, Any]:
-    """The content of `config.json`.
+    """The content of `config.json`, without nulls: they stand where nothing was chosen.
 
     Raises:
       UserError: the folder is no model of transformers, or the architecture is not supported.
@@ -50,7 +55,15 @@ def read_config_json(folder: pathlib.Path) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}). Copy it again.") from error
-    kind = values.get("model_type") if isinstance(values, dict) else None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is damaged: it holds no JSON object. Copy it again.")
+    values = {name: value for name, value in values.items() if value is not None}
+    kind = values.get("model_type")
+    if kind is None:
+        raise UserError(
+            f"{path} does not say of which type the model is. If it is one of those that are "
+            f'supported, {", ".join(FAMILIES)}, write its name there as "model_type".'
+        )
     if kind not in FAMILIES:
         raise UserError(
             f"The model in {folder} is of the type {kind!r}, which is not supported. Supported are "
@@ -68,8 +81,14 @@ def read_config_json(folder: pathlib.Path) -> dict[str, Any]:
 def encoder_config(values: dict[str, Any], folder: pathlib.Path) -> EncoderConfig:
     """The encoder that `config.json` describes; computes in float32."""
     is_bert = values["model_type"] == "bert"
-    known = {**_DEFAULTS, **{name: value for name, value in values.items() if value is not None}}
-    pad_id = known.get("pad_token_id", 0 if is_bert else 1)
+    known = {"pad_token_id": 0 if is_bert else 1, **_DEFAULTS, **values}
+    for name in _COUNTS:
+        if type(known.get(name)) is not int:
+            said = f"is {known[name]!r}" if name in known else "is missing"
+            raise UserError(
+                f"{folder / CONFIG_NAME} cannot be used: {name} {said}; it must be a whole number."
+            )
+    pad_id = known["pad_token_id"]
     offset = 0 if is_bert else pad_id + 1
     try:
         config = EncoderConfig(
@@ -89,11 +108,8 @@ def encoder_config(values: dict[str, Any], folder: pathlib.Path) -> EncoderConfi
             compute_dtype="float32",
         )
         config.validate()
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{folder / CONFIG_NAME} cannot be used: "
-            + (str(error) if isinstance(error, ValueError) else f"{error!r}.")
-        ) from error
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{folder / CONFIG_NAME} cannot be used: {error}") from error
     return config
 
 
@@ -102,7 +118,8 @@ def config_json(
     family: str,
     *,
     dtype: str,
-    special_ids: dict[str, int],
+    bos_id: int,
+    eos_id: int,
     head: TaskHead | None = None,
     labels: tuple[str, ...] = (),
 ) -> dict[str, Any]:
@@ -112,16 +129,19 @@ def config_json(
       config: the encoder.
       family: one of FAMILIES.
       dtype: of the stored weights, "float32" or "bfloat16".
-      special_ids: bos_token_id and eos_token_id.
+      bos_id: id of `<s>`.
+      eos_id: id of `</s>`.
       head: of a fine-tuned model; None for the masked language model.
       labels: names of the classes of `head`, by number.
     """
     values: dict[str, Any] = {
         "architectures": [class_name(family, head.task if head else "masked_lm")],
         "attention_probs_dropout_prob": config.attention_dropout_rate,
-        **special_ids,
+        # To BERT, [CLS] and [SEP] are not where a text begins and ends.
+        "bos_token_id": None if family == "bert" else bos_id,
         "classifier_dropout": head.dropout_rate if head else None,
         "dtype": dtype,
+        "eos_token_id": None if family == "bert" else eos_id,
         "hidden_act": "gelu",
         "hidden_dropout_prob": config.dropout_rate,
         "hidden_size": config.hidden_size,
@@ -138,7 +158,7 @@ def config_json(
         "use_cache": True,
         "vocab_size": config.vocab_size,
     }
-    if head and head.task in ("classification", "tokens"):
+    if head and head.task in TASKS_WITH_LABELS:
         names = labels or tuple(f"LABEL_{number}" for number in range(head.num_outputs))
         values["id2label"] = {str(number): name for number, name in enumerate(names)}
         values["label2id"] = {name: number for number, name in enumerate(names)}

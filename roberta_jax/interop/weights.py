@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from roberta_jax.config import EncoderConfig
@@ -12,8 +13,9 @@ from roberta_jax.encoder.task_model import TaskHead, abstract_task_params
 from roberta_jax.errors import UserError
 from roberta_jax.interop.names import (
     LEFT_OUT_PREFIXES,
-    TIED_COPIES,
+    TIED_NAMES,
     TensorName,
+    base_of,
     present_name,
     tensor_name,
 )
@@ -54,14 +56,18 @@ def read_weights(
 
     Raises:
       UserError: a tensor is missing, one is there that nothing is known of, a shape is not the
-        config's, or a tied copy is not a copy.
+        config's, a type is not one of floating-point numbers, or a tied copy is not a copy.
     """
+    base = base_of(family)
     tensors = {present_name(name): read for name, read in tensors.items()}
+    if head is None:
+        tensors = _without_copies(tensors, TIED_NAMES[base], place)
     shapes = weight_shapes(config, head)
     paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)]
     places = {path: tensor_name(path, family, head.task if head else "masked_lm") for path in paths}
-    left_out = _check_names(tensors, _all_names(places, config), place)
-    _check_ties(tensors, place)
+    left_out = _check_names(
+        tensors, _all_names(places, config), LEFT_OUT_PREFIXES[base], place, head
+    )
 
     def read(path: Any, shape: jax.ShapeDtypeStruct) -> Any:
         name = path_name(path)
@@ -78,20 +84,27 @@ def _all_names(places: dict[str, TensorName], config: EncoderConfig) -> list[str
     ]
 
 
-def _check_names(tensors: Tensors, wanted: list[str], place: str) -> list[str]:
+def _check_names(
+    tensors: Tensors,
+    wanted: list[str],
+    left_out: tuple[str, ...],
+    place: str,
+    head: TaskHead | None,
+) -> list[str]:
     missing = [name for name in wanted if name not in tensors]
-    extra = sorted(set(tensors) - set(wanted) - set(TIED_COPIES))
-    unknown = [name for name in extra if not name.startswith(LEFT_OUT_PREFIXES)]
+    extra = sorted(set(tensors) - set(wanted))
+    unknown = [name for name in extra if not name.startswith(left_out)]
     if missing or unknown:
+        kind = f"the head for {head.task}" if head else "the head of a masked language model"
         raise UserError(
             f"The tensors of {place} are not those of its config: "
             + "; ".join(
-                f"{len(names)} {what}, {_some(names)}"
+                f"{len(names):,} {what}, {_some(names)}"
                 for what, names in (("missing", missing), ("unknown", unknown))
                 if names
             )
-            + ". Nothing is made up in their place. A masked language model with its head is "
-            "needed; an encoder alone, or one with another head, has none."
+            + f". No weight is made up. A model with {kind}, and with no other, is needed; an "
+            "encoder alone has none."
         )
     return extra
 
@@ -100,15 +113,19 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
-def _check_ties(tensors: Tensors, place: str) -> None:
-    for copy, original in TIED_COPIES.items():
+def _without_copies(tensors: Tensors, tied: dict[str, str], place: str) -> Tensors:
+    """Every tied tensor once, under its first name."""
+    once = {tied[name]: read for name, read in tensors.items() if name in tied}
+    once |= {name: read for name, read in tensors.items() if name not in tied}
+    for copy, original in tied.items():
         if copy in tensors and original in tensors:
             left, right = tensors[copy](), tensors[original]()
-            if left.shape != right.shape or not np.array_equal(left, right):
+            if not np.array_equal(left, right):
                 raise UserError(
                     f"In {place}, {copy} is not a copy of {original}. Only models whose head is "
                     "tied to the token embedding are supported."
                 )
+    return once
 
 
 def _read_weight(
@@ -131,6 +148,11 @@ def _read_weight(
             raise UserError(
                 f"The tensor {name} of {place} has the shape {list(array.shape)}, and its config "
                 f"asks for {list(target.shape)}."
+            )
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise UserError(
+                f"The tensor {name} of {place} is of the type {array.dtype}. Only weights in "
+                "floating point are supported; quantized ones are not."
             )
         target[...] = array
     return weight
@@ -181,4 +203,7 @@ def tensors_of(
             array = array.T if tensor.transposed else array
             yield tensor.name.format(layer=layer), array
     if not config.num_token_types:
-        yield tensor_name(TOKEN_TYPE_PATH, family).name, np.zeros((1, config.hidden_size))
+        yield (
+            tensor_name(TOKEN_TYPE_PATH, family).name,
+            np.zeros((1, config.hidden_size), np.float32),
+        )

@@ -10,6 +10,7 @@ from roberta_jax.cli.main import main
 from roberta_jax.config import PretrainConfig, field_paths
 from roberta_jax.errors import UserError
 from roberta_jax.train import pretrain as pretrain_module
+from roberta_jax.train.workdir import write_config
 from tests.train.runs import tiny_config, write_config_file
 
 
@@ -17,6 +18,15 @@ from tests.train.runs import tiny_config, write_config_file
 def recipe(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return write_config_file(tmp_path / "recipe.py", tiny_config())
+
+
+def test_the_config_of_a_workdir_is_a_recipe(tmp_path):
+    write_config(tmp_path, tiny_config("data"))
+    config = parse(f"--config={tmp_path / 'config.json'}", "--config.train.num_steps=30")
+    assert config == tiny_config("data", train__num_steps=30)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        parse(f"--config={tmp_path / 'config.json'}")
 
 
 def parse(*arguments):

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from roberta_jax.errors import UserError
-from roberta_jax.interop import torch_file
+from roberta_jax.interop import torch_file, torch_pickle
 from roberta_jax.interop.torch_file import Opaque, read_torch_file
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -423,7 +423,8 @@ def test_nothing_is_imported(path):
 
 def attributes():
     """Of every class and function that the pickles below could reach."""
-    reachable = [*vars(torch_file).values(), collections.OrderedDict, argparse.Namespace, set]
+    modules = [*vars(torch_file).values(), *vars(torch_pickle).values()]
+    reachable = [*modules, collections.OrderedDict, argparse.Namespace, set]
     return [dict(vars(each)) for each in reachable if isinstance(each, (type, FunctionType))]
 
 
