@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -239,10 +239,10 @@ class Model:
         weights = np.asarray(self._run(self._attention, batch))[:, 0]
         return [self.tokenizer.token_text(i) for i in row], weights[..., : len(row), : len(row)]
 
-    def _batches(self, rows: Sequence[Sequence[int]]):  # type: ignore[no-untyped-def]
+    def _batches(self, rows: Sequence[Sequence[int]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         return batches(rows, pad_id=self.config.pad_id, limit=self.max_tokens)
 
-    def _run(self, function, *arrays: np.ndarray):  # type: ignore[no-untyped-def]
+    def _run(self, function: Callable[..., jax.Array], *arrays: np.ndarray) -> jax.Array:
         with jax.set_mesh(self._mesh):
             return function(self._params, *arrays)
 

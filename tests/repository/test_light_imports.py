@@ -10,10 +10,12 @@ HEAVY = {
     "matplotlib",
     "optax",
     "orbax",
+    "starlette",
     "tensorflow",
     "tensorflow_datasets",
     "torch",
     "transformers",
+    "uvicorn",
 }
 
 
