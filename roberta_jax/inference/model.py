@@ -18,6 +18,8 @@ from roberta_jax.inference.rows import batches, checked_length, rows_of
 from roberta_jax.inference.source import open_source
 from roberta_jax.parallel.mesh import make_mesh
 
+TOKENS_PER_BATCH = 4096
+LOGIT_TOKENS_PER_BATCH = 1024  # With RoBERTa's vocabulary, 200 MB of logits.
 MASK = "<mask>"  # What every model understands in a text, whatever its own mask is called.
 
 
@@ -89,11 +91,19 @@ class Model:
             return jax.nn.log_softmax(chosen[..., : config.vocab_size], axis=-1)
 
         @jax.jit
+        def log_probability(
+            params: Params, tokens: jax.Array, places: jax.Array, targets: jax.Array
+        ) -> jax.Array:
+            found = log_probabilities(params, tokens, places)
+            return jnp.take_along_axis(found, targets[..., None], axis=-1)[..., 0]  # [B, M]
+
+        @jax.jit
         def attention(params: Params, tokens: jax.Array) -> jax.Array:
             return bind(config, params).trace(tokens)[1]
 
         self._states, self._logits = states, logits
-        self._log_probabilities, self._attention = log_probabilities, attention
+        self._log_probabilities, self._log_probability = log_probabilities, log_probability
+        self._attention = attention
 
     def encode(self, texts: Sequence[str], *, strict: bool = False) -> Features:
         """Features of texts.
@@ -136,7 +146,7 @@ class Model:
         rows, length = ids.shape
         result = np.empty((rows, length, self.config.vocab_size), np.float32)
         # Every row has the same length, so the batches come in order.
-        for numbers, batch in self._batches(list(ids)):
+        for numbers, batch in self._batches(list(ids), tokens_per_batch=LOGIT_TOKENS_PER_BATCH):
             visible = np.zeros(batch.shape, bool)
             visible[: len(numbers), :length] = mask[numbers]
             scores = np.asarray(self._run(self._logits, batch, visible))
@@ -189,30 +199,23 @@ class Model:
     ) -> list[list[ScoredToken]]:
         """How probable every token is when it alone is masked (arXiv 1910.14659, equation 2)."""
         rows = rows_of(texts, self.tokenizer, self.max_tokens, strict=strict)
-        holes = [
-            (number, place) for number, row in enumerate(rows) for place in range(1, len(row) - 1)
-        ]
-        masked = []
-        for number, place in holes:
-            row = list(rows[number])
-            row[place] = self.tokenizer.mask_id
-            masked.append(row)
-        scores: list[list[ScoredToken]] = [
-            [ScoredToken(self.tokenizer.token_text(i), -np.inf) for i in row[1:-1]] for row in rows
-        ]
+        places = [(row, place) for row in rows for place in range(1, len(row) - 1)]
+        mask_id = self.tokenizer.mask_id
+        masked = [[*row[:place], mask_id, *row[place + 1 :]] for row, place in places]
+        found = np.empty(len(masked))
         for numbers, batch in self._batches(masked):
-            places = np.zeros((len(batch), 1), np.int32)
-            places[: len(numbers), 0] = [holes[number][1] for number in numbers]
-            found = self._run(self._log_probabilities, batch, places)
-            targets = [rows[holes[number][0]][holes[number][1]] for number in numbers]
-            values = np.asarray(found[jnp.arange(len(numbers)), 0, jnp.array(targets)])
-            for number, value in zip(numbers, values, strict=True):
-                row_number, place = holes[number]
-                token = scores[row_number][place - 1]
-                scores[row_number][place - 1] = dataclasses.replace(
-                    token, log_probability=float(value)
-                )
-        return scores
+            hole = np.zeros((len(batch), 1), np.int32)
+            target = np.zeros((len(batch), 1), np.int32)
+            for line, number in enumerate(numbers):
+                row, place = places[number]
+                hole[line], target[line] = place, row[place]
+            values = np.asarray(self._run(self._log_probability, batch, hole, target))
+            found[numbers] = values[: len(numbers), 0]
+        scores = iter(found.tolist())
+        return [
+            [ScoredToken(self.tokenizer.token_text(i), next(scores)) for i in row[1:-1]]
+            for row in rows
+        ]
 
     def perplexity(self, texts: Sequence[str], *, strict: bool = False) -> np.ndarray:
         """Pseudo-perplexity of every text: exp of the mean loss of `score_tokens`.
@@ -239,8 +242,15 @@ class Model:
         weights = np.asarray(self._run(self._attention, batch))[:, 0]
         return [self.tokenizer.token_text(i) for i in row], weights[..., : len(row), : len(row)]
 
-    def _batches(self, rows: Sequence[Sequence[int]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        return batches(rows, pad_id=self.config.pad_id, limit=self.max_tokens)
+    def _batches(
+        self, rows: Sequence[Sequence[int]], *, tokens_per_batch: int = TOKENS_PER_BATCH
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return batches(
+            rows,
+            pad_id=self.config.pad_id,
+            limit=self.max_tokens,
+            tokens_per_batch=tokens_per_batch,
+        )
 
     def _run(self, function: Callable[..., jax.Array], *arrays: np.ndarray) -> jax.Array:
         with jax.set_mesh(self._mesh):

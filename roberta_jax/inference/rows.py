@@ -9,7 +9,6 @@ from roberta_jax.data.tokenizer import Tokenizer
 from roberta_jax.errors import TruncationWarning, UserError
 
 SHORTEST = 16  # Tokens of the shortest rows.
-TOKENS_PER_BATCH = 4096
 
 
 def checked_length(ids: list[int], limit: int, *, strict: bool) -> list[int]:
@@ -42,12 +41,12 @@ def rows_of(
 
 
 def batches(
-    rows: Sequence[Sequence[int]], *, pad_id: int, limit: int
+    rows: Sequence[Sequence[int]], *, pad_id: int, limit: int, tokens_per_batch: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields rows of similar length together.
 
     Both sides of a batch are powers of two (the longer one at most `limit`), filled up with
-    padding.
+    padding. A batch has at most `tokens_per_batch` tokens, or is one row.
 
     Yields:
       (numbers [b], tokens [B, T] int32) with B >= b: the rows with these numbers come first.
@@ -57,7 +56,7 @@ def batches(
     while begin < len(order):
         # The longest row that still fits decides the shape; rows are taken from the short end.
         length = _power_of_two(max(len(rows[order[begin]]), SHORTEST), limit)
-        most = max(TOKENS_PER_BATCH // length, 1)
+        most = max(tokens_per_batch // length, 1)
         taken = [number for number in order[begin : begin + most] if len(rows[number]) <= length]
         tokens = np.full((_power_of_two(len(taken), most), length), pad_id, np.int32)
         for place, number in enumerate(taken):

@@ -134,8 +134,8 @@ def check_same_model(
     ]
     if different:
         raise UserError(
-            f"{workdir} holds another model: {'; '.join(different)}. Use the config and the "
-            "data that it was made with, or another folder."
+            f"{workdir} holds another model: {'; '.join(different)}. Use the data and the config "
+            f"that it was made with, --config={workdir / CONFIG_FILE}, or another folder."
         )
 
 

@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roberta_jax.errors import TruncationWarning, UserError
-from roberta_jax.inference.rows import TOKENS_PER_BATCH, batches, checked_length
+from roberta_jax.inference.rows import batches, checked_length
 
 
 @given(st.lists(st.integers(1, 100), max_size=80))
 def test_every_row_comes_once_in_a_batch_of_few_shapes(lengths):
     rows = [list(range(2, length + 2)) for length in lengths]
     seen, shapes = [], set()
-    for numbers, tokens in batches(rows, pad_id=1, limit=100):
-        assert tokens.dtype == np.int32 and tokens.size <= TOKENS_PER_BATCH
+    for numbers, tokens in batches(rows, pad_id=1, limit=100, tokens_per_batch=1000):
+        assert tokens.dtype == np.int32 and tokens.size <= 1000
         shapes.add(tokens.shape[1])
         seen += numbers.tolist()
         for place, row in enumerate(tokens):
