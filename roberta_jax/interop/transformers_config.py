@@ -135,6 +135,7 @@ def config_json(
       labels: names of the classes of `head`, by number.
     """
     values: dict[str, Any] = {
+        "add_cross_attention": False,
         "architectures": [class_name(family, head.task if head else "masked_lm")],
         "attention_probs_dropout_prob": config.attention_dropout_rate,
         # To BERT, [CLS] and [SEP] are not where a text begins and ends.
@@ -147,6 +148,7 @@ def config_json(
         "hidden_size": config.hidden_size,
         "initializer_range": config.initializer_range,
         "intermediate_size": config.mlp_size,
+        "is_decoder": False,
         "layer_norm_eps": config.layer_norm_epsilon,
         "max_position_embeddings": config.max_positions + config.position_offset,
         "model_type": family,

@@ -59,7 +59,7 @@ def test_a_validation_input_turns_the_fraction_off(folder):
         (["--input=text.txt", "--output=x"], "--tokenizer is missing"),
         (["text.txt", "--output=x", "--tokenizer=tokenizer"], "no positional arguments"),
         (["--output=x", "--tokenizer=tokenizer"], "No input is given"),
-        (["--output=x", "--tokenizer=nowhere", "--input=text.txt"], "cannot be read"),
+        (["--output=x", "--tokenizer=nowhere", "--input=text.txt"], "has no tokenizer"),
     ],
 )
 def test_unusable_flags_are_refused(folder, arguments, message):

@@ -237,7 +237,7 @@ def test_missing_and_mis_shaped_tensors_are_named(folder, tensors):
         ),
         (
             "decoder.sentence_encoder.layers.2.self_attn.in_proj_bias",
-            "3 missing, roberta.encoder.layer.2.attention.self.query.bias",
+            "3 missing, roberta.encoder.layer.2.attention.self.key.bias",
         ),
         ("decoder.sentence_encoder.emb_layer_norm.weight", "roberta.embeddings.LayerNorm.weight"),
         ("decoder.sentence_encoder.embed_positions.weight", "it has no sentence_encoder.embed_tok"),

@@ -278,7 +278,7 @@ def test_a_truncated_file_of_weights(folder):
 
 def test_a_config_of_another_size(folder):
     foreign.write_config(folder, foreign.config_values("roberta", intermediate_size=25))
-    assert_refused(folder, "roberta.encoder.layer.0.intermediate.dense", "its config asks for [25")
+    assert_refused(folder, "roberta.encoder.layer.0.output.dense.weight", "asks for [16, 25]")
 
 
 def test_a_config_of_another_architecture(folder):
