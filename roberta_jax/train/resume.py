@@ -63,9 +63,9 @@ def check_resume(workdir: Path, config: PretrainConfig, *, resume: str, init_fro
     if init_from:
         stored = workdir_lib.read_config(Path(init_from))
         check_transfer(Path(init_from), stored, config)
-        load_run_tokenizer(Path(init_from), stored)
         with CheckpointStore(Path(init_from) / workdir_lib.CHECKPOINTS_FOLDER) as store:
             choose_step(store, -1)
+        load_run_tokenizer(Path(init_from), stored)
 
 
 def check_nothing_is_lost(workdir: Path) -> None:
