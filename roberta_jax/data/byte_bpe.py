@@ -45,6 +45,10 @@ NEWLINE_TOKEN = next(
 _BLANK = r"[^\S\x1c-\x1f]"
 
 
+class LayoutError(UserError):
+    """A vocabulary is not laid out as that of roberta-base."""
+
+
 class ByteBpeTokenizer(Tokenizer):
     """A byte-level BPE vocabulary with RoBERTa's special ids."""
 
@@ -235,7 +239,7 @@ def read_byte_bpe(tokenizer_json: pathlib.Path) -> ByteBpeTokenizer | None:
     )
     try:
         return ByteBpeTokenizer(vocab, [(left, right) for left, right in pairs])
-    except UserError:  # Of another layout.
+    except LayoutError:
         return None
 
 
@@ -257,12 +261,12 @@ def _check_layout(vocab: dict[str, int], merges: Sequence[tuple[str, str]]) -> N
         if vocab.get(token) != i
     ]
     if wrong:
-        raise UserError(
+        raise LayoutError(
             f"The vocabulary of {len(vocab)} entries is not laid out as RoBERTa's: "
             f"{', '.join(wrong)}."
         )
     if sorted(vocab.values()) != list(range(len(vocab))):
-        raise UserError(f"The ids of the vocabulary must be 0 to {len(vocab) - 1}, each once.")
+        raise LayoutError(f"The ids of the vocabulary must be 0 to {len(vocab) - 1}, each once.")
     foreign = [
         token
         for token in vocab
@@ -270,13 +274,13 @@ def _check_layout(vocab: dict[str, int], merges: Sequence[tuple[str, str]]) -> N
     ]
     missing = BYTE_OF_CHARACTER.keys() - vocab.keys()
     if foreign or missing:
-        raise UserError(
+        raise LayoutError(
             f"The vocabulary is not byte-level BPE: {len(missing)} of the 256 single bytes are "
             f"missing, and {len(foreign)} entries are not spelled in GPT-2's byte characters "
             f"{foreign[:3]}."
         )
     for left, right in merges:
         if left not in vocab or right not in vocab or left + right not in vocab:
-            raise UserError(
+            raise LayoutError(
                 f"The merge rule {left!r} + {right!r} has parts or a result outside the vocabulary."
             )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tokenizers
 
+from roberta_jax.data.byte_bpe import BYTE_OF_CHARACTER
 from roberta_jax.data.tokenizer import Tokenizer, unicode_only
 from roberta_jax.errors import UserError
 
@@ -47,7 +48,7 @@ class JsonTokenizer(Tokenizer):
             content = json.loads(text)
             self._spelled = tokenizers.Tokenizer.from_str(text)
             self._plain = tokenizers.Tokenizer.from_str(json.dumps(_without_names(content)))
-            others = {name: json.loads(file) for name, file in settings.items()}
+            others = [dict(json.loads(file)) for file in settings.values()]
         # The library raises bare Exception for everything that it cannot read.
         except Exception as error:
             raise UserError(f"The tokenizer files in {place} are damaged: {error}.") from error
@@ -70,6 +71,7 @@ class JsonTokenizer(Tokenizer):
         special |= {getattr(self, role) for role, _, _ in _ROLES}
         special |= {i for i, token in enumerate(self._tokens) if _is_unused(token)}
         self.special_ids = tuple(sorted(special))
+        self._byte_level = (content.get("decoder") or {}).get("type") == "ByteLevel"
         self._continuation = content["model"].get("continuing_subword_prefix") or ""
         # RoBERTa's pairs have two separators; WordPiece is BERT's.
         self.double_separator = self.kind != "wordpiece"
@@ -115,13 +117,16 @@ class JsonTokenizer(Tokenizer):
 
     def token_text(self, token_id: int) -> str:
         """One token as text for display, with the blank before it if it begins a word."""
-        return self.pieces()[self.checked(token_id)].decode()
+        token = self._tokens[self.checked(token_id)]
+        return (
+            token if token_id in self.special_ids else self._piece(token).decode(errors="replace")
+        )
 
     def pieces(self) -> list[bytes]:
         """What every entry stands for, by id; a blank in front where it begins a word."""
         special = set(self.special_ids)
         return [
-            (token if i in special else self._piece(token)).encode()
+            token.encode() if i in special else self._piece(token)
             for i, token in enumerate(self._tokens)
         ]
 
@@ -132,21 +137,24 @@ class JsonTokenizer(Tokenizer):
         for name, text in {FILE_NAME: self._text, **self._settings}.items():
             (folder / name).write_text(text, encoding="utf-8")
 
-    def _piece(self, token: str) -> str:
+    def _piece(self, token: str) -> bytes:
+        if self._byte_level and set(token) <= BYTE_OF_CHARACTER.keys():
+            return bytes(BYTE_OF_CHARACTER[character] for character in token)
         if self._continuation:
             begins = not token.startswith(self._continuation)
-            return f" {token}" if begins else token.removeprefix(self._continuation)
-        return token.replace("\N{LOWER ONE EIGHTH BLOCK}", " ")
+            return (f" {token}" if begins else token.removeprefix(self._continuation)).encode()
+        return token.replace("\N{LOWER ONE EIGHTH BLOCK}", " ").encode()
 
     def _role(
         self,
         role: str,
         names: Sequence[str],
         usual: Sequence[str],
-        settings: dict[str, dict[str, Any]],
+        settings: Sequence[dict[str, Any]],
     ) -> int:
-        said = [file[name] for file in settings.values() for name in names if file.get(name)]
-        texts = [token["content"] if isinstance(token, dict) else token for token in said]
+        said = [file[name] for file in settings for name in names if file.get(name)]
+        texts = [token.get("content") if isinstance(token, dict) else token for token in said]
+        texts = [text for text in texts if isinstance(text, str)]
         for text in [*texts, *usual]:
             token_id = self._spelled.token_to_id(text)
             if token_id is not None:

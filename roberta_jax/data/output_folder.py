@@ -22,7 +22,7 @@ def local_path(name: str | pathlib.Path) -> pathlib.Path:
             f"The folder {name} is not local. Datasets and workdirs are read and written on local "
             "disks: use a local folder, and copy it from or to there."
         )
-    return pathlib.Path(name)
+    return pathlib.Path(name).expanduser()
 
 
 @contextlib.contextmanager
@@ -35,6 +35,8 @@ def new_folder(output: pathlib.Path) -> Iterator[pathlib.Path]:
       UserError: another process is writing the same output now.
       MachineError: the disk is full, or the place cannot be written.
     """
+    if output.is_symlink():
+        output = output.resolve()  # What it points to is replaced; the link stays.
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(output)

@@ -8,7 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from roberta_jax.data import json_tokenizer
-from roberta_jax.data.byte_bpe import import_byte_bpe, read_byte_bpe, train_byte_bpe
+from roberta_jax.data.byte_bpe import (
+    LayoutError,
+    import_byte_bpe,
+    read_byte_bpe,
+    train_byte_bpe,
+)
 from roberta_jax.data.corpus import ReadCounts, read_documents
 from roberta_jax.data.inputs import InputFile, find_files
 from roberta_jax.data.output_folder import local_path, new_folder
@@ -123,9 +128,14 @@ def load_tokenizer(folder: str | pathlib.Path) -> Tokenizer:
       UserError: there is none, or it is damaged or of a kind that is not supported.
     """
     folder = pathlib.Path(folder)
+    complete = (folder / json_tokenizer.FILE_NAME).exists()
     if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
-        return import_byte_bpe(folder / "vocab.json", folder / "merges.txt")
-    if (folder / json_tokenizer.FILE_NAME).exists():
+        try:
+            return import_byte_bpe(folder / "vocab.json", folder / "merges.txt")
+        except LayoutError:  # Byte-level BPE with other special ids than roberta-base has.
+            if not complete:
+                raise
+    if complete:
         other = json_tokenizer.read_json_tokenizer(folder)
         return read_byte_bpe(folder / json_tokenizer.FILE_NAME) or other
     raise UserError(

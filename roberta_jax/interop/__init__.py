@@ -8,6 +8,6 @@ and a tokenizer, as a workdir; and, the other way, a folder that transformers op
 - `transformers_config`: `config.json` ↔ `EncoderConfig`.
 - `weights`: tensors under names ↔ weights under paths; what is missing, extra or mis-shaped.
 - `huggingface`: a folder in, a folder out.
-- `torch_file`, `fairseq`: `model.pt`, read without running what is in it.
-- `import_model`, `export_model`, `model_card`: what the commands do.
+- `torch_file`, `torch_pickle`, `fairseq`: `model.pt`, read without running what is in it.
+- `import_model`, `export_model`, `model_card`: what the commands do; `host_mesh`: on which device.
 """

@@ -48,7 +48,7 @@ def test_what_is_said(model, tmp_path, capfd):
     assert lines[1:] == [f"written to {tmp_path / 'run'}"]
 
 
-@pytest.mark.parametrize("family", foreign.FAMILIES)
+@pytest.mark.parametrize("family", ["roberta", "bert"])
 def test_fill_mask_gives_the_same_for_the_workdir_and_for_the_model(tmp_path, capfd, family):
     foreign.write_folder(tmp_path / "model", family)
     flags = [f"--model={tmp_path / 'model'}", f"--output={tmp_path / 'run'}"]

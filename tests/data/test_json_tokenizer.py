@@ -160,6 +160,8 @@ def test_byte_level_bpe_is_recognized(documents, tmp_path):
     other = load_tokenizer(tmp_path)
     assert other.kind == "bpe" and other.encode("river") == wanted.encode(" river")
     assert other.special_ids == wanted.special_ids and other.mask_id == wanted.mask_id
+    assert other.pieces() == wanted.pieces()
+    assert other.token_text(other.encode("river")[0]).startswith(" ")
     assert len(BYTE_OF_CHARACTER) == 256
 
 
@@ -169,6 +171,8 @@ def test_byte_level_bpe_is_recognized(documents, tmp_path):
         (lambda folder: (folder / "tokenizer.json").write_text("{"), "damaged"),
         (lambda folder: (folder / "tokenizer.json").write_text("[]"), "damaged"),
         (lambda folder: (folder / "tokenizer_config.json").write_text("{"), "damaged"),
+        (lambda folder: (folder / "tokenizer_config.json").write_text("3"), "damaged"),
+        (lambda folder: (folder / "tokenizer_config.json").write_text("null"), "damaged"),
         (lambda folder: (folder / "tokenizer.json").write_bytes(b"\xff"), "cannot be read"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "has no tokenizer: a folder with"),
     ],
@@ -176,6 +180,35 @@ def test_byte_level_bpe_is_recognized(documents, tmp_path):
 def test_a_damaged_folder_is_one_paragraph(tmp_path, change, message):
     change(write_unigram(tmp_path))
     with pytest.raises(UserError, match=message):
+        load_tokenizer(tmp_path)
+
+
+def test_names_that_are_no_names_are_passed_over(tmp_path):
+    write_unigram(tmp_path)
+    roles = {"mask_token": 3, "pad_token": {"x": 1}, "cls_token": {"content": "<s>"}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(roles))
+    assert load_tokenizer(tmp_path).mask_id == 14
+
+
+def test_byte_level_bpe_with_other_special_ids_is_read_from_its_whole_description(tmp_path):
+    """Trainers of transformers put <mask> at 4, right behind the other special tokens."""
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *BYTE_OF_CHARACTER, "Ġr", "iv"]
+    vocab = {token: number for number, token in enumerate(tokens)}
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab, [("Ġ", "r"), ("i", "v")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(
+        [tokenizers.AddedToken(token, normalized=False) for token in tokens[:5]]
+    )
+    _write(tmp_path, tokenizer, {})
+    (tmp_path / "vocab.json").write_text(json.dumps(vocab))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nĠ r\ni v\n")
+    found = load_tokenizer(tmp_path)
+    assert (found.kind, found.mask_id, found.special_ids) == ("bpe", 4, (0, 1, 2, 3, 4))
+    assert [found.token_text(i) for i in found.encode("a river")] == ["a", " r", "iv", "e", "r"]
+    assert found.double_separator
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match="<mask> is 4 and must be 262"):
         load_tokenizer(tmp_path)
 
 

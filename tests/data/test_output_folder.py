@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from roberta_jax.data.output_folder import new_folder
+from roberta_jax.data.output_folder import local_path, new_folder
 from roberta_jax.errors import MachineError, UserError
 
 
@@ -115,3 +115,18 @@ def test_others_may_read_the_output_as_the_umask_says(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "output").stat().st_mode & 0o777 == 0o750
+
+
+def test_what_a_link_points_to_is_replaced(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with new_folder(tmp_path / "link") as partial:
+        (partial / "file").write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "file").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+
+
+def test_the_home_of_the_user_is_known(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert local_path("~/run") == tmp_path / "run"

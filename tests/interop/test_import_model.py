@@ -15,9 +15,10 @@ from roberta_jax.interop.huggingface import read_huggingface
 from roberta_jax.interop.import_model import import_model
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.train.restore import load_run, load_run_tokenizer
-from roberta_jax.train.workdir import read_config
+from roberta_jax.train.workdir import read_config, write_config
 from tests.interop import foreign
 from tests.interop.test_fairseq import VALUES, fairseq_names, write_checkpoint, write_vocabulary
+from tests.train import runs
 
 
 def imported(source, output, **options):
@@ -128,9 +129,17 @@ def test_only_an_earlier_import_is_replaced_and_only_when_asked(tmp_path):
             )
 
 
-def test_a_run_is_never_replaced(tmp_path, complete):
+def make_run(folder):
+    """What a run leaves behind, without the weights."""
+    (folder / "checkpoints").mkdir(parents=True)
+    write_config(folder, runs.tiny_config())
+    return folder
+
+
+def test_a_run_is_never_replaced(tmp_path):
     foreign.write_folder(tmp_path / "model")
-    assert_refused(tmp_path / "model", complete, "Choose another --output.", overwrite=True)
+    run = make_run(tmp_path / "run")
+    assert_refused(tmp_path / "model", run, "Choose another --output.", overwrite=True)
 
 
 def test_an_import_that_fails_leaves_the_earlier_one(tmp_path):
@@ -174,7 +183,7 @@ def test_an_address_is_no_folder(tmp_path, name):
     assert_refused(name, tmp_path / "run", f"The folder {name} is not local")
 
 
-def test_other_places(tmp_path, complete):
+def test_other_places(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "model.pt").touch()
@@ -189,7 +198,7 @@ def test_other_places(tmp_path, complete):
         ("file.safetensors", "is a file, not the folder of a model. Give"),
         ("broken", "config.json is damaged"),
         ("other", "does not say of which type the model is"),
-        (complete, "is a workdir already; every command takes it as it is"),
+        (make_run(tmp_path / "own"), "is a workdir already; every command takes it as it is"),
     ):
         assert_refused(tmp_path / place, tmp_path / "run", message)
 

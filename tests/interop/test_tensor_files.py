@@ -56,6 +56,8 @@ def test_what_is_written_is_what_the_library_reads(tmp_path_factory, shapes, dty
     wanted = {name: tensor.astype(dtype) for name, tensor in tensors.items()}
     same(load_file(path), wanted)
     same(tensors_at(folder), wanted)
+    header_bytes = int.from_bytes(path.read_bytes()[:8], "little")
+    assert header_bytes % 8 == 0  # Then the data can be mapped as numbers.
     with safe_open(path, framework="np") as file:
         assert file.metadata() == {"format": "pt"}  # transformers refuses a file without it.
 
@@ -158,17 +160,24 @@ def test_a_shard_may_be_a_link(tmp_path):
     same(tensors_at(tmp_path / "snapshot"), some_tensors())
 
 
-def test_the_index_decides_where_two_files_have_a_tensor(tmp_path):
+def test_the_index_decides_where_several_files_have_a_tensor(tmp_path):
     for number in (1, 2, 3):
-        save_file({"a": np.full(2, number, np.float32)}, tmp_path / f"{number}.safetensors")
-    save_file({"b": np.zeros(1)}, tmp_path / "0.safetensors")
+        shard = {"a": np.full(2, number, np.float32), f"own{number}": np.zeros(1)}
+        save_file(shard, tmp_path / f"{number}.safetensors")
+    others = {f"own{number}": f"{number}.safetensors" for number in (1, 2, 3)}
     for number in (1, 2, 3):
-        others = {f"x{n}": f"{n}.safetensors" for n in (1, 2, 3)}
-        foreign.write_index(tmp_path, {"a": f"{number}.safetensors", "b": "0.safetensors"})
-        assert tensors_at(tmp_path)["a"].tolist() == [number, number]
         foreign.write_index(tmp_path, {"a": f"{number}.safetensors", **others})
-        with pytest.raises(UserError, match="names 3 tensors that its files do not hold.* x1"):
-            open_tensors(tmp_path)
+        assert tensors_at(tmp_path)["a"].tolist() == [number, number]
+
+
+def test_tensors_that_the_index_names_and_no_file_has(tmp_path):
+    weight_map = foreign.write_shards(tmp_path, some_tensors())
+    lost = {"lost1": weight_map["tensor1"], "lost2": weight_map["tensor2"]}
+    # Another file has it, but not the one that the index names.
+    lost["tensor1"] = weight_map["tensor2"]
+    foreign.write_index(tmp_path, {**weight_map, **lost})
+    with pytest.raises(UserError, match="names 3 tensors that its files do not hold.* lost1. Copy"):
+        open_tensors(tmp_path)
 
 
 def test_a_tensor_that_the_index_does_not_name_is_not_lost(tmp_path):
