@@ -41,8 +41,10 @@ NEWLINE_TOKEN = next(
 )
 
 
-# White space as Unicode defines it; Python's \\s also has the separators 1C to 1F.
-_BLANK = r"[^\S\x1c-\x1f]"
+# White space as Unicode defines it; Python's own also has the separators 1C to 1F.
+_BLANKS = "".join(chr(code) for code in range(0x3001) if chr(code).isspace()).translate(
+    dict.fromkeys(range(0x1C, 0x20))
+)
 
 
 class LayoutError(UserError):
@@ -116,7 +118,8 @@ class ByteBpeTokenizer(Tokenizer):
 
         It takes the blanks before it, as in RoBERTa.
         """
-        first, *others = re.split(rf"{_BLANK}*{MASK_TOKEN}", text)
+        *parts, last = text.split(MASK_TOKEN)
+        first, *others = [*(part.rstrip(_BLANKS) for part in parts), last]
         ids = self.encode(first)
         for part in others:
             ids += [self.mask_id, *self.encode(part)]
@@ -222,7 +225,14 @@ def import_byte_bpe(
 
 def read_byte_bpe(tokenizer_json: pathlib.Path) -> ByteBpeTokenizer | None:
     """The tokenizer of a `tokenizer.json`, or None if that is not RoBERTa's byte-level BPE."""
-    content = json.loads(tokenizer_json.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(tokenizer_json.read_text(encoding="utf-8"))
+        return _byte_bpe_of(content)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None  # Another one, or a damaged file.
+
+
+def _byte_bpe_of(content: dict[str, Any]) -> ByteBpeTokenizer | None:
     splitting = content.get("pre_tokenizer") or {}
     if (
         content["model"].get("type") != "BPE"
@@ -237,10 +247,7 @@ def read_byte_bpe(tokenizer_json: pathlib.Path) -> ByteBpeTokenizer | None:
     pairs = (
         rule.split(" ") if isinstance(rule, str) else rule for rule in content["model"]["merges"]
     )
-    try:
-        return ByteBpeTokenizer(vocab, [(left, right) for left, right in pairs])
-    except LayoutError:
-        return None
+    return ByteBpeTokenizer(vocab, [(left, right) for left, right in pairs])
 
 
 def _is_special(token: str) -> bool:

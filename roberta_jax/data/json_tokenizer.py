@@ -92,6 +92,8 @@ class JsonTokenizer(Tokenizer):
         """Ids, and for each the characters [begin, end) of `text` that it stands for."""
         (text,) = unicode_only([text])
         encoding = self._plain.encode(text, add_special_tokens=False)
+        if self._byte_level:  # Its own post-processor has left out the blanks.
+            return encoding.ids, encoding.offsets
         return encoding.ids, [_trimmed(text, *span) for span in encoding.offsets]
 
     def encode_with_masks(self, text: str) -> list[int]:
@@ -153,8 +155,8 @@ class JsonTokenizer(Tokenizer):
         settings: Sequence[dict[str, Any]],
     ) -> int:
         said = [file[name] for file in settings for name in names if file.get(name)]
-        texts = [token.get("content") if isinstance(token, dict) else token for token in said]
-        texts = [text for text in texts if isinstance(text, str)]
+        named = [token.get("content") if isinstance(token, dict) else token for token in said]
+        texts = [name for name in named if isinstance(name, str)]
         for text in [*texts, *usual]:
             token_id = self._spelled.token_to_id(text)
             if token_id is not None:

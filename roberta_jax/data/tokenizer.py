@@ -81,7 +81,8 @@ class Tokenizer(abc.ABC):
     def row(self, first: Sequence[int], second: Sequence[int] | None = None) -> list[int]:
         """The ids of one text or of two as a model reads them.
 
-        `<s> a </s>`, or `<s> a </s></s> b </s>`; BERT: `[CLS] a [SEP] b [SEP]`.
+        `<s> a </s>`, or `<s> a </s></s> b </s>`; BERT: `[CLS] a [SEP] b [SEP]`. An empty second
+        text is a text; only None is none.
         """
         ids = [self.bos_id, *first, self.eos_id]
         if second is not None:

@@ -22,6 +22,11 @@ from roberta_jax.data.tokenizer import Tokenizer
 from roberta_jax.errors import UserError
 
 KINDS = ("byte_bpe",)
+_SAVE_AGAIN = (
+    "Of any tokenizer that transformers opens, "
+    "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes tokenizer.json, which is "
+    "read here whatever its layout."
+)
 ORIGIN_NAME = "training.json"
 # Compressed text is rarely smaller than this share of itself; below it, the corpus need not be
 # measured.
@@ -128,22 +133,36 @@ def load_tokenizer(folder: str | pathlib.Path) -> Tokenizer:
       UserError: there is none, or it is damaged or of a kind that is not supported.
     """
     folder = pathlib.Path(folder)
-    complete = (folder / json_tokenizer.FILE_NAME).exists()
+    if (folder / json_tokenizer.FILE_NAME).exists():  # The whole description, added tokens too.
+        return read_byte_bpe(folder / json_tokenizer.FILE_NAME) or (
+            json_tokenizer.read_json_tokenizer(folder)
+        )
     if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
+        _check_nothing_is_added(folder)
         try:
             return import_byte_bpe(folder / "vocab.json", folder / "merges.txt")
-        except LayoutError:  # Byte-level BPE with other special ids than roberta-base has.
-            if not complete:
-                raise
-    if complete:
-        other = json_tokenizer.read_json_tokenizer(folder)
-        return read_byte_bpe(folder / json_tokenizer.FILE_NAME) or other
+        except LayoutError as error:
+            raise UserError(f"{folder}: {error} {_SAVE_AGAIN}") from error
     raise UserError(
         f"{folder} has no tokenizer: a folder with vocab.json and merges.txt, or with "
-        "tokenizer.json. `roberta-jax tokenizer` writes such a folder; of a model that has only "
-        "vocab.txt or sentencepiece.bpe.model, transformers' "
-        "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes tokenizer.json."
+        f"tokenizer.json. `roberta-jax tokenizer` writes such a folder. {_SAVE_AGAIN}"
     )
+
+
+def _check_nothing_is_added(folder: pathlib.Path) -> None:
+    """Refuses what vocab.json and merges.txt do not say, and the ids depend on."""
+    for name, key in (("added_tokens.json", ""), ("tokenizer_config.json", "add_prefix_space")):
+        try:
+            values = json.loads((folder / name).read_text(encoding="utf-8"))
+        except OSError:
+            continue
+        except ValueError as error:
+            raise UserError(f"{folder / name} is damaged ({error}). Copy it again.") from error
+        if isinstance(values, dict) and (values.get(key) if key else values):
+            raise UserError(
+                f"The tokenizer in {folder} is more than vocab.json and merges.txt: {name} has "
+                f"{key or ', '.join(values)}. {_SAVE_AGAIN}"
+            )
 
 
 def _is_there(

@@ -83,7 +83,9 @@ class Embedding(nnx.Module):
         Returns:
           [B, T, D] in the compute type.
         """
-        positions = position_ids(real, self.position_offset, segments)
+        # RoBERTa counts what is not padding, BERT every place.
+        counted = real if self.position_offset else jnp.ones_like(real)
+        positions = position_ids(counted, self.position_offset, segments)
         x = self.token(tokens) + self.position(positions)  # [B, T, D] float32
         if self.num_token_types:
             x += self.token_type(jnp.zeros_like(tokens) if token_types is None else token_types)

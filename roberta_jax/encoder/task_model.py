@@ -49,9 +49,10 @@ class TaskModel(Encoder):
         rngs, outputs, rate = nnx.Rngs(head_key), head.num_outputs, head.dropout_rate
         if head.task in ("classification", "choice"):
             # RoBERTa drops the vector of `<s>` before the dense layer of its classifier, but not
-            # before the pooler that its multiple choice is built on.
+            # before the pooler, on which its multiple choice, and all of BERT, is built.
+            pooled = head.task == "choice" or config.position_offset == 0
             self.head: SentenceHead | TokenHead = SentenceHead(
-                config, outputs, rate, drop_input=head.task == "classification", rngs=rngs
+                config, outputs, rate, drop_input=not pooled, rngs=rngs
             )
         else:
             # Spans are projected without dropout.

@@ -20,6 +20,7 @@ from roberta_jax.parallel.mesh import make_mesh
 
 TOKENS_PER_BATCH = 4096
 LOGIT_TOKENS_PER_BATCH = 1024  # With RoBERTa's vocabulary, 200 MB of logits.
+MASKED_ROWS = 4096  # Rows with one hole each that are made at a time.
 MASK = "<mask>"  # What every model understands in a text, whatever its own mask is called.
 
 
@@ -111,6 +112,9 @@ class Model:
         Args:
           texts: any number.
           strict: refuse a text that is too long, instead of cutting it with a TruncationWarning.
+
+        Raises:
+          UserError: a text is too long (`strict`) or not valid Unicode, or `texts` is no list.
         """
         rows = rows_of(texts, self.tokenizer, self.max_tokens, strict=strict)
         longest = max(map(len, rows), default=0)
@@ -135,6 +139,9 @@ class Model:
 
         Returns:
           [B, T, V] float32, V = `config.vocab_size`.
+
+        Raises:
+          UserError: ids outside the vocabulary, rows that are too long, or other shapes and types.
         """
         ids = self._checked_ids(ids)
         mask = ids != self.config.pad_id if attention_mask is None else np.asarray(attention_mask)
@@ -166,9 +173,13 @@ class Model:
           strict: refuse a text that is too long, instead of cutting it with a TruncationWarning.
 
         Raises:
-          UserError: there is no mask.
+          UserError: there is no mask, or the text is too long (`strict`) or not valid Unicode.
         """
         tokenizer = self.tokenizer
+        if not isinstance(text, str):
+            raise UserError(f"Give one text at a time; this is a {type(text).__name__}.")
+        if type(top_k) is not int or top_k < 1:
+            raise UserError(f"top_k is {top_k!r}; it must be a whole number of at least 1.")
         if MASK not in text and tokenizer.mask_token not in text:
             raise UserError(f"The text {text!r} has no {MASK}; write it where a word is missing.")
         ids = tokenizer.row(tokenizer.encode_with_masks(text.replace(MASK, tokenizer.mask_token)))
@@ -197,21 +208,17 @@ class Model:
     def score_tokens(
         self, texts: Sequence[str], *, strict: bool = False
     ) -> list[list[ScoredToken]]:
-        """How probable every token is when it alone is masked (arXiv 1910.14659, equation 2)."""
+        """How probable every token is when it alone is masked (arXiv 1910.14659, equation 2).
+
+        A text is read once for every token. Raises as `encode`.
+        """
         rows = rows_of(texts, self.tokenizer, self.max_tokens, strict=strict)
         places = [(row, place) for row in rows for place in range(1, len(row) - 1)]
-        mask_id = self.tokenizer.mask_id
-        masked = [[*row[:place], mask_id, *row[place + 1 :]] for row, place in places]
-        found = np.empty(len(masked))
-        for numbers, batch in self._batches(masked):
-            hole = np.zeros((len(batch), 1), np.int32)
-            target = np.zeros((len(batch), 1), np.int32)
-            for line, number in enumerate(numbers):
-                row, place = places[number]
-                hole[line], target[line] = place, row[place]
-            values = np.asarray(self._run(self._log_probability, batch, hole, target))
-            found[numbers] = values[: len(numbers), 0]
-        scores = iter(found.tolist())
+        found = [
+            self._log_probabilities_of(places[begin : begin + MASKED_ROWS])
+            for begin in range(0, len(places), MASKED_ROWS)
+        ]
+        scores = iter(np.concatenate(found).tolist() if found else [])
         return [
             [ScoredToken(self.tokenizer.token_text(i), next(scores)) for i in row[1:-1]]
             for row in rows
@@ -221,7 +228,7 @@ class Model:
         """Pseudo-perplexity of every text: exp of the mean loss of `score_tokens`.
 
         Returns:
-          [N] float64; nan for a text without tokens.
+          [N] float64; nan for a text without tokens. Raises as `encode`.
         """
         return np.array(
             [
@@ -241,6 +248,21 @@ class Model:
         ((_, batch),) = self._batches([row])
         weights = np.asarray(self._run(self._attention, batch))[:, 0]
         return [self.tokenizer.token_text(i) for i in row], weights[..., : len(row), : len(row)]
+
+    def _log_probabilities_of(self, places: Sequence[tuple[list[int], int]]) -> np.ndarray:
+        """Log probability [n] of the token of each row at its place, which is masked."""
+        mask_id = self.tokenizer.mask_id
+        masked = [[*row[:place], mask_id, *row[place + 1 :]] for row, place in places]
+        found = np.empty(len(masked))
+        for numbers, batch in self._batches(masked):
+            hole = np.zeros((len(batch), 1), np.int32)
+            target = np.zeros((len(batch), 1), np.int32)
+            for line, number in enumerate(numbers):
+                row, place = places[number]
+                hole[line], target[line] = place, row[place]
+            values = np.asarray(self._run(self._log_probability, batch, hole, target))
+            found[numbers] = values[: len(numbers), 0]
+        return found
 
     def _batches(
         self, rows: Sequence[Sequence[int]], *, tokens_per_batch: int = TOKENS_PER_BATCH

@@ -24,7 +24,7 @@ def checked_length(ids: list[int], limit: int, *, strict: bool) -> list[int]:
     what = f"The text has {len(ids):,} tokens, and this model takes at most {limit:,}"
     if strict:
         raise UserError(f"{what}. Shorten it, or let it be truncated.")
-    warnings.warn(f"{what}: its end was left out.", TruncationWarning, stacklevel=3)
+    warnings.warn(f"{what}: its end was left out.", TruncationWarning, stacklevel=4)
     return [*ids[: limit - 1], ids[-1]]
 
 
@@ -34,10 +34,13 @@ def rows_of(
     """`<s> text </s>` of every text."""
     if isinstance(texts, str):
         raise UserError("Give a list of texts, not one text: [text].")
-    return [
-        checked_length(tokenizer.row(ids), limit, strict=strict)
-        for ids in tokenizer.encode_batch(list(texts))
-    ]
+    texts = list(texts)
+    if odd := [text for text in texts if not isinstance(text, str)]:
+        raise UserError(f"Texts must be strings; one is {odd[0]!r}.")
+    rows = []
+    for ids in tokenizer.encode_batch(texts):
+        rows.append(checked_length(tokenizer.row(ids), limit, strict=strict))
+    return rows
 
 
 def batches(

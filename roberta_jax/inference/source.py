@@ -9,13 +9,16 @@ from jax.sharding import Mesh, NamedSharding
 
 from roberta_jax.config import DataConfig, PretrainConfig
 from roberta_jax.data.tokenizer import Tokenizer
+from roberta_jax.data.tokenizer_folder import load_tokenizer
 from roberta_jax.encoder.model import Params
+from roberta_jax.errors import UserError
 from roberta_jax.interop.fairseq import is_fairseq_folder
-from roberta_jax.interop.huggingface import ForeignModel, is_huggingface_folder
-from roberta_jax.interop.import_model import read_model
+from roberta_jax.interop.huggingface import is_huggingface_folder
+from roberta_jax.interop.import_model import read_model, what_is_wrong
+from roberta_jax.interop.transformers_config import encoder_config, read_config_json
 from roberta_jax.parallel.tables import spec_of
 from roberta_jax.train.restore import load_run, load_run_tokenizer
-from roberta_jax.train.workdir import TOKENIZER_FOLDER, read_config
+from roberta_jax.train.workdir import CONFIG_FILE, TOKENIZER_FOLDER, read_config
 
 
 def open_source(
@@ -29,24 +32,37 @@ def open_source(
       step: which checkpoint of a workdir; -1 for the newest.
 
     Raises:
-      UserError: it is neither, or incomplete or damaged.
+      UserError: it is neither, or incomplete or damaged, or has no such step.
     """
-    if _is_foreign(folder):
+    if not _is_foreign(folder):
+        config, params, chosen = load_run(folder, mesh, step=step)
+        return config, params, load_run_tokenizer(folder, config), chosen
+    if step != -1:
+        raise UserError(f"{folder} is no workdir and has no steps; leave the step {step} away.")
 
-        def put(path: str, array: np.ndarray) -> Any:
-            return jax.device_put(array, NamedSharding(mesh, spec_of(path)))
+    def put(path: str, array: np.ndarray) -> Any:
+        return jax.device_put(array, NamedSharding(mesh, spec_of(path)))
 
-        foreign = read_model(folder, put=put)
-        return _config_of(foreign), foreign.params, foreign.tokenizer, 0
-    config, params, chosen = load_run(folder, mesh, step=step)
-    return config, params, load_run_tokenizer(folder, config), chosen
+    foreign = read_model(folder, put=put)
+    data = DataConfig(tokenizer_fingerprint=foreign.tokenizer.fingerprint)
+    config = PretrainConfig(data=data, encoder=foreign.config)
+    return config, foreign.params, foreign.tokenizer, 0
 
 
 def source_config(folder: pathlib.Path) -> PretrainConfig:
-    """The config of a model; raises as `open_source`."""
-    if _is_foreign(folder):
-        return _config_of(read_model(folder))
-    return read_config(folder)
+    """The config of a model, without its weights; raises as `open_source`."""
+    if not _is_foreign(folder):
+        return read_config(folder)
+    if is_huggingface_folder(folder):
+        encoder, tokenizer = (
+            encoder_config(read_config_json(folder), folder),
+            load_tokenizer(folder),
+        )
+    else:
+        foreign = read_model(folder)  # Its arrays say how large it is.
+        encoder, tokenizer = foreign.config, foreign.tokenizer
+    data = DataConfig(tokenizer_fingerprint=tokenizer.fingerprint)
+    return PretrainConfig(data=data, encoder=encoder)
 
 
 def tokenizer_folder(folder: pathlib.Path) -> pathlib.Path:
@@ -55,9 +71,12 @@ def tokenizer_folder(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _is_foreign(folder: pathlib.Path) -> bool:
-    return is_huggingface_folder(folder) or is_fairseq_folder(folder)
-
-
-def _config_of(foreign: ForeignModel) -> PretrainConfig:
-    data = DataConfig(tokenizer_fingerprint=foreign.tokenizer.fingerprint)
-    return PretrainConfig(data=data, encoder=foreign.config)
+    """Whether another system made the model; UserError if there is none."""
+    if is_huggingface_folder(folder) or is_fairseq_folder(folder):
+        return True
+    if not (folder / CONFIG_FILE).is_file():
+        raise UserError(
+            f"{folder} {what_is_wrong(folder)}. Give the workdir of a run, or a Hugging Face or "
+            "fairseq folder."
+        )
+    return False

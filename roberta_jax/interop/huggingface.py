@@ -100,7 +100,7 @@ def family_of(config: EncoderConfig, tokenizer: Tokenizer) -> str:
     """Which architecture of transformers computes what this encoder computes."""
     if config.position_offset == 0:
         return "bert"
-    return "roberta" if tokenizer.kind == "byte_bpe" else "xlm-roberta"
+    return "xlm-roberta" if tokenizer.kind == "unigram" else "roberta"
 
 
 def write_huggingface(

@@ -124,13 +124,14 @@ def read_model(
     if (source / CONFIG_NAME).exists():
         return read_huggingface(source, put=put)
     raise UserError(
-        f"{source} {_what_is_wrong(source)}. Give a Hugging Face folder (config.json, "
+        f"{source} {what_is_wrong(source)}. Give a Hugging Face folder (config.json, "
         "model.safetensors and the tokenizer's files) or a fairseq folder (model.pt, dict.txt and "
         "the BPE files vocab.bpe and encoder.json)."
     )
 
 
-def _what_is_wrong(source: pathlib.Path) -> str:
+def what_is_wrong(source: pathlib.Path) -> str:
+    """Why a path is not the folder of a model, as the end of a sentence that begins with it."""
     if not source.exists():
         return (
             "is not there. A model is a folder on this machine, nothing is downloaded: "

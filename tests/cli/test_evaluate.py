@@ -33,7 +33,7 @@ def test_the_newest_step_and_the_other_split(complete, dataset, capsys):
     [
         ("--step=7", "has no checkpoint of step 7. It has: [5, 10, 15, 20]"),
         ("--data=nowhere", "nowhere is no prepared dataset"),
-        ("--workdir=nowhere", "nowhere is not a workdir"),
+        ("--workdir=nowhere", "nowhere is not there"),
     ],
 )
 def test_what_is_not_there_is_one_paragraph(complete, capsys, flag, message):

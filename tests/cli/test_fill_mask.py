@@ -28,7 +28,7 @@ def test_every_text_is_followed_by_its_candidates(complete, capfd):
         (["<mask>" + " stone" * 99, "--strict"], "and this model takes at most 32. Shorten it,"),
         ([TEXT, "--model=x"], "Give --workdir or --model, not both"),
         ([TEXT, "--step=7"], "has no checkpoint of step 7"),
-        ([TEXT, "--workdir=nowhere"], "nowhere is not a workdir"),
+        ([TEXT, "--workdir=nowhere"], "nowhere is not there"),
     ],
     ids=["no mask", "too long", "both", "no such step", "no workdir"],
 )

@@ -1,6 +1,7 @@
 import json
 import pickle
 import shutil
+import time
 
 import pytest
 from hypothesis import given
@@ -71,6 +72,14 @@ def test_mask_marks_take_the_blanks_before_them(tokenizer):
     assert ids == [*expected, *tokenizer.encode("."), mask]
 
 
+def test_many_blanks_before_a_mask_take_no_time(tokenizer):
+    began = time.monotonic()
+    ids = tokenizer.encode_with_masks("<mask>" + " " * 60_000 + "x<mask>")
+    assert time.monotonic() - began < 2  # A pattern that looks back takes half a minute.
+    assert ids[0] == ids[-1] == tokenizer.mask_id
+    assert tokenizer.decode(ids) == " " * 60_000 + "x"
+
+
 def test_special_tokens_are_skipped_or_spelled(tokenizer):
     ids = [0, *tokenizer.encode("over"), tokenizer.mask_id, 2, 1]
     assert tokenizer.decode(ids) == "over"
@@ -100,6 +109,7 @@ def test_a_saved_tokenizer_loads_as_itself(tokenizer, tmp_path):
 
 def test_the_fingerprint_ignores_formatting(tokenizer_folder, tokenizer, tmp_path):
     shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "tokenizer.json").unlink()
     vocab = json.loads((tmp_path / "vocab.json").read_text())
     shuffled = dict(sorted(vocab.items()))
     (tmp_path / "vocab.json").write_text(json.dumps(shuffled, indent=3, ensure_ascii=True))
@@ -162,6 +172,7 @@ def test_missing_and_damaged_files_are_named(tmp_path, tokenizer_folder):
     with pytest.raises(UserError, match="has no tokenizer: a folder with vocab.json"):
         load_tokenizer(tmp_path)
     shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "tokenizer.json").unlink()
     (tmp_path / "merges.txt").write_text("#version: 0.2\nh e l\n")
     with pytest.raises(UserError, match=r"merges\.txt:2 is 'h e l'"):
         load_tokenizer(tmp_path)

@@ -212,6 +212,34 @@ def test_byte_level_bpe_with_other_special_ids_is_read_from_its_whole_descriptio
         load_tokenizer(tmp_path)
 
 
+def with_added_tokens(folder, tokenizer, *added):
+    """A tokenizer of ours with more entries behind <mask>, as transformers adds them."""
+    tokenizer.save(folder)
+    whole = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    whole.add_tokens(list(added))
+    whole.save(str(folder / "tokenizer.json"))
+    return load_tokenizer(folder)
+
+
+def test_added_tokens_keep_their_ids_and_all_others_their_pieces(tokenizer, tmp_path):
+    found = with_added_tokens(tmp_path, tokenizer, "covid19", "<user>")
+    assert found.vocab_size == 402
+    assert found.encode("covid19")[0] == 400 and 401 in found.encode("an <user> here")
+    assert found.pieces()[:400] == tokenizer.pieces()
+    text = "The old\u00a0river\u3000 carried  café."
+    assert found.encode_with_offsets(text) == tokenizer.encode_with_offsets(text)
+    # Two files do not say what the third adds.
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "added_tokens.json").write_text('{"covid19": 400, "<user>": 401}')
+    with pytest.raises(UserError, match="added_tokens.json has covid19, <user>. Of any tokenizer"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "added_tokens.json").write_text("{}")
+    assert load_tokenizer(tmp_path).fingerprint == tokenizer.fingerprint
+    (tmp_path / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
+    with pytest.raises(UserError, match="tokenizer_config.json has add_prefix_space"):
+        load_tokenizer(tmp_path)
+
+
 def test_a_vocabulary_without_a_mask_is_refused(tmp_path):
     tokenizer = tokenizers.Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
     _write(tmp_path, tokenizer, {})

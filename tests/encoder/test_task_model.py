@@ -52,11 +52,19 @@ def test_scores_are_those_of_the_formula(task):
 
 
 @pytest.mark.parametrize(
-    ("task", "dropped"),
-    [("classification", 2), ("choice", 1), ("span", 0), ("tokens", 1)],
+    ("task", "offset", "dropped"),
+    [
+        ("classification", 2, 2),
+        ("classification", 0, 1),  # BERT's pooler has none before it.
+        ("choice", 2, 1),
+        ("span", 2, 0),
+        ("tokens", 2, 1),
+    ],
 )
-def test_dropout_of_the_head_is_where_transformers_has_it(task, dropped):
-    still = dataclasses.replace(CONFIG, dropout_rate=0.0, attention_dropout_rate=0.0)
+def test_dropout_of_the_head_is_where_transformers_has_it(task, offset, dropped):
+    still = dataclasses.replace(
+        CONFIG, dropout_rate=0.0, attention_dropout_rate=0.0, position_offset=offset
+    )
     text = str(
         jax.make_jaxpr(
             lambda params: bind_task(still, HEADS[task], params)(random_tokens(2), KEYS)

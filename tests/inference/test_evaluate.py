@@ -88,6 +88,6 @@ def test_a_dataset_that_does_not_fit_is_refused(complete, tmp_path, no_weights):
 
 
 def test_a_workdir_or_a_step_that_is_not_there_is_refused(complete, tmp_path):
-    assert "is not a workdir" in refusal(tmp_path / "none")
+    assert "is not there" in refusal(tmp_path / "none")
     assert "has no checkpoint of step 7. It has: [5, 10, 15, 20]" in refusal(complete, step=7)
     assert not (tmp_path / "none").exists()

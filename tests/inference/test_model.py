@@ -81,6 +81,19 @@ def test_a_text_without_a_mask_is_refused(model):
         model.fill_mask("The old river came over the bridge.")
 
 
+@pytest.mark.parametrize("top_k", [0, -1, 2.0, True, "5"])
+def test_a_number_of_candidates_that_cannot_be_is_refused(model, top_k):
+    with pytest.raises(UserError, match="top_k is .* at least 1"):
+        model.fill_mask(TEXT, top_k=top_k)
+
+
+def test_one_text_is_asked_for_or_a_list(model):
+    with pytest.raises(UserError, match="one text at a time; this is a list"):
+        model.fill_mask([TEXT])
+    with pytest.raises(UserError, match="Texts must be strings; one is 1"):
+        model.encode(["a", 1])
+
+
 def test_a_text_that_is_too_long_is_cut_with_a_warning_or_refused(model):
     # A letter and the blank before it are one or two tokens; the row has 32 with both ends.
     text = "<mask>" + " q" * 40
@@ -226,7 +239,7 @@ def test_attention_is_one_distribution_for_every_token(model):
 
 
 def test_what_is_not_there_is_refused(complete, tmp_path):
-    with pytest.raises(UserError, match="is not a workdir"):
+    with pytest.raises(UserError, match="is not there"):
         load(tmp_path / "none")
     with pytest.raises(UserError, match="has no checkpoint of step 7"):
         load(complete, step=7)

@@ -83,14 +83,14 @@ def ours(peer, head=None):
     return config, read_peer(tensors_of_peer(peer), config, family_of_peer(peer), head)
 
 
-def make_rows(peer, seed=0, num_rows=3, length=None):
-    """Rows of tokens [B, T], padding at the end of the second; and their token types."""
+def make_rows(peer, seed=0, num_rows=3, length=None, left=False):
+    """Rows of tokens [B, T], padding at the end of the second, or in front; and their types."""
     generator = np.random.Generator(np.random.Philox(key=seed))
     config = peer.config
     offset = 0 if config.model_type == "bert" else 2
     length = length or config.max_position_embeddings - offset
     tokens = generator.integers(4, config.vocab_size, (num_rows, length)).astype(np.int32)
-    tokens[1, length - 5 :] = config.pad_token_id
+    tokens[1, slice(0, 5) if left else slice(length - 5, length)] = config.pad_token_id
     types = generator.integers(0, config.type_vocab_size, tokens.shape).astype(np.int32)
     return tokens, types
 

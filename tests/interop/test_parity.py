@@ -30,10 +30,12 @@ LOSS_RTOL = 1e-6
 GRADIENT_RTOL = 1e-4
 UPDATES_RTOL = 1e-4
 
+# The parts of packed rows of 24 tokens.
+SEGMENTS = np.repeat([[1, 2, 3]], 3, axis=0).repeat((9, 8, 7), axis=1)
 
-def assert_states_agree(peer, config, params, segments=None, length=None):
-    """Embeddings, every layer and the logits, where there are tokens."""
-    tokens, types = peers.make_rows(peer, length=length)
+
+def inputs_of(peer, config, tokens, types, segments=None):
+    """What torch's model takes: for packed rows, a mask in blocks and positions that restart."""
     inputs = peers.torch_inputs(peer, tokens, types)
     if segments is not None:
         offset = config.position_offset
@@ -48,6 +50,13 @@ def assert_states_agree(peer, config, params, segments=None, length=None):
         )
         pad = peer.config.pad_token_id
         inputs["position_ids"] = torch.tensor(np.where(tokens == pad, pad, places + offset))
+    return inputs
+
+
+def assert_states_agree(peer, config, params, segments=None, length=None, left=False):
+    """Embeddings, every layer and the logits, where there are tokens."""
+    tokens, types = peers.make_rows(peer, length=length, left=left)
+    inputs = inputs_of(peer, config, tokens, types, segments)
     with torch.no_grad():
         theirs = peer(**inputs, output_hidden_states=True)
     states, logits = peers.states_and_logits(config, params, tokens, types, segments)
@@ -79,8 +88,13 @@ def test_states_and_logits(name, length):
 @pytest.mark.parametrize("name", ["roberta, 2 layers", "bert"])
 def test_packed_rows(name):
     peer = peers.make_peer(name)
-    segments = np.repeat([[1, 2, 3]], 3, axis=0).repeat((9, 8, 7), axis=1)
-    assert_states_agree(peer, *peers.ours(peer), segments=segments)
+    assert_states_agree(peer, *peers.ours(peer), segments=SEGMENTS)
+
+
+@pytest.mark.parametrize("name", ["roberta, 2 layers", "bert"])
+def test_padding_in_front(name):
+    peer = peers.make_peer(name)
+    assert_states_agree(peer, *peers.ours(peer), left=True)
 
 
 # ---- Losses, gradients, updates -----------------------------------------------------------------
@@ -96,9 +110,10 @@ def masked_positions(peer, tokens, seed=1):
     return positions.astype(np.int32), targets.astype(np.int32), torch.tensor(labels)
 
 
-def masked_lm_loss(config, tokens, types, positions, targets):
+def masked_lm_loss(config, tokens, types, positions, targets, segments=None):
     def loss(params):
-        logits = bind(config, params)(tokens, positions, token_types=types)
+        model = bind(config, params)
+        logits = model(tokens, positions, token_types=types, segments=segments)
         sums = masked_lm_sums(logits, targets, jnp.ones(targets.shape))
         return sums.loss / sums.count
 
@@ -140,15 +155,20 @@ def _without_key_bias(tree):
     return {**tree, "layers": {**tree["layers"], "attention": {**attention, "key": key}}}
 
 
-@pytest.mark.parametrize("name", peers.MODELS)
-def test_loss_and_gradients(name):
+@pytest.mark.parametrize(
+    ("name", "segments"),
+    [*((name, None) for name in peers.MODELS), (peers.PLAIN, SEGMENTS), ("bert", SEGMENTS)],
+    ids=[*peers.MODELS, "roberta, packed", "bert, packed"],
+)
+def test_loss_and_gradients(name, segments):
     peer = peers.make_peer(name)
     config, params = peers.ours(peer)
     tokens, types = peers.make_rows(peer)
     positions, targets, labels = masked_positions(peer, tokens)
-    theirs = peer(**peers.torch_inputs(peer, tokens, types), labels=labels).loss
+    theirs = peer(**inputs_of(peer, config, tokens, types, segments), labels=labels).loss
     theirs.backward()
-    loss, gradients = masked_lm_loss(config, tokens, types, positions, targets)(params)
+    run = masked_lm_loss(config, tokens, types, positions, targets, segments)
+    loss, gradients = run(params)
     assert float(loss) == pytest.approx(theirs.item(), rel=LOSS_RTOL)
     assert_gradients_agree(gradients, gradients_of_peer(peer, config, params))
 

@@ -18,6 +18,7 @@ from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.parallel.tables import shardings
 from roberta_jax.train.pretrain import pretrain
 from roberta_jax.train.transfer import transfer
+from tests.data.test_json_tokenizer import with_added_tokens
 from tests.train import runs
 
 SOURCE = EncoderConfig(
@@ -121,6 +122,15 @@ def test_tokens_of_both_vocabularies_keep_their_rows(tokenizer, other_tokenizer)
         f"weights; {360 - shared} begin as drawn"
     ]
     jax.tree.map(np.testing.assert_array_equal, found["layers"], old["layers"])
+
+
+def test_two_added_tokens_cost_no_other_its_row(tokenizer, tmp_path):
+    other = with_added_tokens(tmp_path, tokenizer, "covid19", "<user>")
+    target = dataclasses.replace(SOURCE, vocab_size=302)
+    (old, new, found), said = moved(target, tokenizer, other)
+    assert said[0].startswith("another vocabulary: 300 of its 302 entries are also in the old one")
+    np.testing.assert_array_equal(token_table(found)[:300], token_table(old)[:300])
+    np.testing.assert_array_equal(token_table(found)[300:302], token_table(new)[300:302])
 
 
 def test_the_result_is_split_as_the_run_wants_it(tokenizer):
