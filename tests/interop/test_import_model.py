@@ -172,8 +172,10 @@ def test_a_full_disk_and_an_interrupt_leave_nothing(tmp_path, monkeypatch, error
 @pytest.mark.parametrize("name", ["roberta-base", "FacebookAI/roberta-base", "~/roberta-base"])
 def test_the_name_of_a_model_that_is_not_here(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shown = name.replace("~", str(tmp_path))
     assert_refused(
-        *(name, tmp_path / "run", f"{name} is not there. A model is a folder on this machine"),
+        *(name, tmp_path / "run", f"{shown} is not there. A model is a folder on this machine"),
         *("nothing is downloaded", "Give a Hugging Face folder"),
     )
 
