@@ -61,10 +61,7 @@ def verb_help(verb: str, module: ModuleType, flags: absl_flags.FlagValues) -> st
         if "." in name:  # A field of the config, listed by the verb's own text.
             continue
         default = "" if flag.default in (None, "", []) else f" (default: {flag.default})"
-        choices = (
-            f" [{'|'.join(flag.parser.enum_values)}]" if hasattr(flag.parser, "enum_values") else ""
-        )
-        lines.append(f"  --{name}{choices}  {flag.help}{default}")
+        lines.append(f"  --{name}  {flag.help}{default}")  # absl puts the choices before the help.
     if hasattr(module, "extra_help"):
         lines += ["", module.extra_help()]
     return "\n".join(lines)
