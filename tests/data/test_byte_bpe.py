@@ -118,6 +118,7 @@ def test_the_fingerprint_ignores_formatting(tokenizer_folder, tokenizer, tmp_pat
     assert load_tokenizer(tmp_path).fingerprint == tokenizer.fingerprint
 
 
+@pytest.mark.parity
 def test_transformers_reads_the_folder_and_agrees(tokenizer, tokenizer_folder):
     transformers = pytest.importorskip("transformers")
     theirs = transformers.AutoTokenizer.from_pretrained(tokenizer_folder)

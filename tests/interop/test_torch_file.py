@@ -603,6 +603,7 @@ def as_numpy(torch, value):
     return value.numpy()
 
 
+@pytest.mark.parity
 @both_forms
 def test_tensors_of_torch(torch, path, form):
     base = torch.arange(24, dtype=torch.float32).reshape(4, 6)
@@ -631,6 +632,7 @@ def test_tensors_of_torch(torch, path, form):
     assert np.shares_memory(read["contiguous"], read["transposed"])
 
 
+@pytest.mark.parity
 @both_forms
 def test_a_module_of_torch(torch, path, form):
     module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.LayerNorm(3))
@@ -660,12 +662,14 @@ def test_a_module_of_torch(torch, path, form):
     assert_same(read["last_optimizer_state"]["state"][0]["exp_avg"], as_numpy(torch, moment))
 
 
+@pytest.mark.parity
 @both_forms
 def test_what_torch_cannot_give_densely(torch, path, form):
     with pytest.raises(UserError, match="_rebuild_sparse_tensor"):
         read_torch_file(saved(torch, path, torch.eye(2).to_sparse(), form))
 
 
+@pytest.mark.parity
 def test_a_whole_module_of_torch_is_opaque(torch, path):
     read = read_torch_file(saved(torch, path, torch.nn.Linear(2, 2), "zip"))
     assert read.dotted_name == "torch.nn.modules.linear.Linear"
