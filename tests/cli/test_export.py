@@ -73,5 +73,5 @@ def test_bad_input_is_one_paragraph_and_leaves_nothing(
 def test_the_help_names_the_flags(capsys):
     assert main(["export", "--help"]) == 0
     text = capsys.readouterr().out
-    for flag in ("--workdir", "--step", "--output", "--dtype [float32|bfloat16]", "--overwrite"):
+    for flag in ("--workdir", "--step", "--output", "--dtype  <float32|bfloat16>", "--overwrite"):
         assert flag in text
