@@ -21,6 +21,9 @@ class DataConfig:
     path: str = ""  # Folder that `roberta-jax prepare` wrote.
     sequence_length: int = 512  # Tokens per row; must be what the dataset was prepared with.
     tokenizer_fingerprint: str = ""  # The dataset must have this one; "" takes the dataset's.
+    # What a token attends to: "row", or "example" of a packed row, with restarting positions;
+    # "" takes the dataset's.
+    attention: str = ""
     num_read_threads: int = 2  # Threads that read records ahead of the step.
     num_read_processes: int = 0  # Processes that do so instead, for slow disks; 0: this one.
     prefetch_batches: int = 2  # Batches placed on the devices before they are needed.
@@ -32,6 +35,7 @@ class DataConfig:
             self.sequence_length,
             "at least 8 tokens",
         )
+        _one_of(self.attention, "data.attention", ("", "row", "example"))
         _require(
             self.num_read_threads >= 1, "data.num_read_threads", self.num_read_threads, "at least 1"
         )

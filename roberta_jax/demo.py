@@ -68,7 +68,8 @@ def run_demo(workdir: str | Path, *, say: Callable[[str], None] = print) -> int:
       The exit code of the training: 0, or 130 after an interrupt with the state saved.
     """
     from roberta_jax.data.embedded import write_embedded_corpus
-    from roberta_jax.data.prepare import PrepareSettings, prepare
+    from roberta_jax.data.prepare import prepare
+    from roberta_jax.data.prepare_settings import PrepareSettings
     from roberta_jax.data.tokenizer_folder import TrainingSettings, train_tokenizer_folder
 
     folder, started = Path(workdir), time.monotonic()

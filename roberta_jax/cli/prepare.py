@@ -2,18 +2,22 @@
 
 roberta-jax prepare --input='books/*.jsonl.gz' --tokenizer=tokenizer --output=dataset
 
-The input is plain text (.txt: a blank line ends a document, every other line is a sentence) or JSON
-lines (.jsonl, .json: an object is a document, the lines of its text are sentences), each also as
-.gz. The output appears when it is complete. A second run with the same inputs and settings finds
-that there is nothing to do.
+The input is plain text (.txt: a blank line ends a document, every other line is a sentence), JSON
+lines (.jsonl, .json: an object is a document, the lines of its text are sentences) or Parquet (a
+row is a document); the texts also as .gz, .zst or .xz. The output appears when it is complete. A
+run that was stopped goes on from the parts that it has finished; one with the same inputs and
+settings as the output finds that there is nothing to do.
 """
 
 from typing import Any
 
 from absl import flags as absl_flags
 
-from roberta_jax.data.corpus import BAD_TEXT_RULES
-from roberta_jax.data.prepare import DEFAULT_VALIDATION_FRACTION, FORMATS, PrepareSettings, prepare
+from roberta_jax.data.bad_text import BAD_TEXT_RULES
+from roberta_jax.data.corpus import PLAIN_TEXT_DOCUMENTS
+from roberta_jax.data.formats import FORMATS
+from roberta_jax.data.prepare import prepare
+from roberta_jax.data.prepare_settings import DEFAULT_VALIDATION_FRACTION, PrepareSettings
 from roberta_jax.data.sentences import SPLITTERS
 from roberta_jax.errors import UserError
 
@@ -38,6 +42,21 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
         "format", "full_sentences", FORMATS, "How sentences become rows.", flag_values=flags
     )
     absl_flags.DEFINE_integer("sequence_length", 512, "Tokens per row.", flag_values=flags)
+    absl_flags.DEFINE_bool(
+        "isolate_documents",
+        False,
+        "With full_sentences: attention and positions stay inside a document.",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_float(
+        "short_sequence_probability",
+        0.1,
+        "With segment_pair: share of the documents whose pairs are shorter, as BERT has it.",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_integer(
+        "seed", 0, "Of the random choices of the pair formats.", flag_values=flags
+    )
     absl_flags.DEFINE_float(
         "validation_fraction",
         None,
@@ -46,7 +65,17 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
         flag_values=flags,
     )
     absl_flags.DEFINE_string(
-        "text_field", "text", "Key of the text in JSON lines.", flag_values=flags
+        "text_field",
+        "text",
+        "Key of the text in JSON lines, or column in Parquet.",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_enum(
+        "plain_text_documents",
+        "blank_line",
+        PLAIN_TEXT_DOCUMENTS,
+        "What ends a document of plain text.",
+        flag_values=flags,
     )
     absl_flags.DEFINE_enum(
         "sentence_splitter",
@@ -65,6 +94,12 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
     )
     absl_flags.DEFINE_integer(
         "rows_per_shard", 1 << 20, "Rows per file, at most.", flag_values=flags
+    )
+    absl_flags.DEFINE_integer(
+        "num_processes",
+        0,
+        "That work at once, about 300 MB each; 0: one per core. The rows stay the same.",
+        flag_values=flags,
     )
     absl_flags.DEFINE_string("output", "", "Folder to write.", flag_values=flags)
     absl_flags.DEFINE_bool(
@@ -90,8 +125,12 @@ def run(flags: Any, arguments: list[str]) -> int:
     settings = PrepareSettings(
         format=flags.format,
         sequence_length=flags.sequence_length,
+        isolate_documents=flags.isolate_documents,
+        short_sequence_probability=flags.short_sequence_probability,
+        seed=flags.seed,
         validation_fraction=fraction,
         text_field=flags.text_field,
+        plain_text_documents=flags.plain_text_documents,
         sentence_splitter=flags.sentence_splitter,
         on_bad_text=flags.on_bad_text,
         rows_per_shard=flags.rows_per_shard,
@@ -103,5 +142,6 @@ def run(flags: Any, arguments: list[str]) -> int:
         settings=settings,
         validation_inputs=flags.validation_input,
         overwrite=flags.overwrite,
+        num_processes=flags.num_processes,
     )
     return 0

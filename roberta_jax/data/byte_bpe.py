@@ -15,7 +15,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
 from roberta_jax.data import transformers_layout
-from roberta_jax.data.tokenizer import Tokenizer, unicode_only
+from roberta_jax.data.tokenizer import Tokenizer, blank_follows, unicode_only
 from roberta_jax.data.transformers_layout import FIRST_SPECIAL_TOKENS, MASK_TOKEN
 from roberta_jax.data.words import WordEncoder
 from roberta_jax.errors import UserError
@@ -97,14 +97,16 @@ class ByteBpeTokenizer(Tokenizer):
         encoding = self._plain.encode(text, add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
-    def encode_sentences(self, sentence_groups: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    def encode_sentences(
+        self, sentence_groups: Sequence[Sequence[str]], *, blank_between: bool = False
+    ) -> list[np.ndarray]:
         """Ids of groups of sentences, each sentence followed by `</s>`: one uint32 [n] per group.
 
         The sentences of a group are encoded at once, joined by line breaks. A line break next to
         text is always one token of its own, so this gives the ids of the single sentences, at a
         fraction of the time. Sentences must hold no line break and no white space at their ends.
         """
-        joined = ["\n".join(sentences) + "\n" if sentences else "" for sentences in sentence_groups]
+        joined = [_joined(sentences, blank_between) for sentences in sentence_groups]
         groups = [self._words.encode(text) for text in joined]
         unknown = [text for text, ids in zip(joined, groups, strict=True) if ids is None]
         others = iter(self.encode_batch(unknown))
@@ -248,6 +250,18 @@ def _byte_bpe_of(content: dict[str, Any]) -> ByteBpeTokenizer | None:
         rule.split(" ") if isinstance(rule, str) else rule for rule in content["model"]["merges"]
     )
     return ByteBpeTokenizer(vocab, [(left, right) for left, right in pairs])
+
+
+def _joined(sentences: Sequence[str], blank_between: bool) -> str:
+    if not sentences:
+        return ""
+    if blank_between:
+        sentences = [
+            *(f"{sentence}\n{' ' * blank_follows(sentence)}" for sentence in sentences[:-1]),
+            sentences[-1],
+        ]
+        return "".join(sentences) + "\n"
+    return "\n".join(sentences) + "\n"
 
 
 def _is_special(token: str) -> bool:

@@ -1,14 +1,17 @@
 """Documents of sentences from files, as a stream in bounded memory.
 
-Plain text: a blank line ends a document, every other line is cut into sentences. JSON lines: every
-object is a document, and line breaks inside its text field separate its lines.
+Plain text: a blank line ends a document (or every line does, or the file), every other line is cut
+into sentences. JSON lines and Parquet: every object or row is a document, and line breaks inside
+its text field separate its lines.
 """
 
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
 
-from roberta_jax.data.inputs import InputFile, InputReader
+from roberta_jax.data.bad_text import BAD_TEXT_RULES, BadTextRule, ReadCounts
+from roberta_jax.data.inputs import InputFile, InputReader, Span
+from roberta_jax.data.parquet import ParquetReader
 from roberta_jax.data.sentences import splitter
 from roberta_jax.errors import UserError
 
@@ -20,7 +23,7 @@ LONGEST_LINE_BYTES = 1 << 20
 LONGEST_LINE_CHARACTERS = 1 << 20  # The same for the text of a JSON object.
 # A JSON object must be parsed whole, which takes up to 14 times its size.
 LONGEST_JSON_BYTES = 1 << 25
-BAD_TEXT_RULES = ("error", "replace", "skip")
+PLAIN_TEXT_DOCUMENTS = ("blank_line", "line", "file")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -39,147 +42,133 @@ class Document:
     is_start: bool = True
 
 
-@dataclasses.dataclass(slots=True)
-class ReadCounts:
-    """What a reader has met so far."""
-
-    stored_bytes: int = 0  # Bytes of the files as stored, for progress.
-    text_bytes: int = 0  # Bytes of the files, uncompressed.
-    replaced: int = 0  # Lines or JSON documents with bad text that was replaced by U+FFFD.
-    skipped: int = 0  # Lines or JSON documents left out for their bad text.
-
-
 def read_documents(
-    files: Sequence[InputFile],
+    spans: Sequence[InputFile | Span],
     *,
     text_field: str = "text",
     sentence_splitter: str = "line",
+    plain_text_documents: str = "blank_line",
     on_bad_text: str = "error",
     counts: ReadCounts | None = None,
 ) -> Iterator[Document]:
-    """Reads all documents of `files` in their order.
+    """Reads all documents of `spans` in their order.
 
     Args:
-      files: what `find_files` found.
-      text_field: key of the text in JSON lines.
-      sentence_splitter: "line" or "punctuation".
+      spans: files that `find_files` found, or parts of them.
+      text_field: key of the text in JSON lines, column of the text in Parquet.
+      sentence_splitter: a name in `sentences.SPLITTERS`.
+      plain_text_documents: what is a document in plain text: what stands between blank lines
+        ("blank_line"), every "line", or the whole "file".
       on_bad_text: for text that is not UTF-8: "error", "replace" by U+FFFD, or "skip" the line or
-        JSON document.
+        document.
       counts: is kept up to date while reading.
 
     Raises:
-      UserError: a file is missing, damaged, not UTF-8 (with "error"), or not JSON lines with that
-        field. The message names file and line, or byte offset (in the uncompressed text).
+      UserError: a file is missing, damaged, not UTF-8 (with "error"), or has no such field. The
+        message names file and line, or byte offset (in the uncompressed text).
     """
     if on_bad_text not in BAD_TEXT_RULES:
         raise UserError(
             f"on_bad_text is {on_bad_text!r}; it must be one of {', '.join(BAD_TEXT_RULES)}."
         )
+    if plain_text_documents not in PLAIN_TEXT_DOCUMENTS:
+        raise UserError(
+            f"plain_text_documents is {plain_text_documents!r}; it must be one of "
+            f"{', '.join(PLAIN_TEXT_DOCUMENTS)}."
+        )
     split = splitter(sentence_splitter)
     counts = counts if counts is not None else ReadCounts()
     stored_before, text_before = counts.stored_bytes, counts.text_bytes
-    for file in files:
-        reader = InputReader(file)
-        text = _Text(file.path, on_bad_text, counts)
-        pieces = (
-            _json_pieces(reader, file, text, text_field, split)
-            if file.is_json_lines
-            else _plain_pieces(reader, file, text, split)
-        )
+    for item in spans:
+        span = Span.whole(item) if isinstance(item, InputFile) else item
+        rule = BadTextRule(span.file.path, on_bad_text, counts)
+        if span.file.is_parquet:
+            table = ParquetReader(span, text_field, rule)
+            reader: InputReader | ParquetReader = table
+            pieces = _column_pieces(table, split)
+        else:
+            reader = lines = InputReader(span)
+            pieces = (
+                _json_pieces(lines, span, rule, text_field, split)
+                if span.file.is_json_lines
+                else _plain_pieces(lines, span, rule, plain_text_documents, split)
+            )
         for piece in pieces:
-            counts.stored_bytes = stored_before + reader.stored_bytes_read
+            counts.stored_bytes = stored_before + min(reader.stored_bytes_read, span.bytes)
             counts.text_bytes = text_before + reader.text_bytes_read
             yield piece
-        stored_before += file.bytes
+        stored_before += span.bytes
         text_before += reader.text_bytes_read
         counts.stored_bytes, counts.text_bytes = stored_before, text_before
 
 
-class _Text:
-    """Bytes → str by the rule for bad text."""
-
-    def __init__(self, path: str, on_bad_text: str, counts: ReadCounts):
-        self._path, self._rule, self._counts = path, on_bad_text, counts
-
-    def decode(self, data: bytes, offset: int) -> str | None:
-        """The text, or None when it is to be skipped.
-
-        `offset` is the place of `data` in the file's text.
-        """
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            place = f"byte {offset + error.start}"
-            return self._mend(place, lambda: data.decode("utf-8", errors="replace"))
-
-    def without_surrogates(self, text: str, place: str) -> str | None:
-        """JSON escapes can spell half a surrogate pair, which is no text either."""
-        try:
-            text.encode("utf-8")
-            return text
-        except UnicodeEncodeError:
-            return self._mend(
-                place,
-                lambda: text.encode("utf-16", "surrogatepass").decode("utf-16", errors="replace"),
-            )
-
-    def _mend(self, place: str, replaced: Callable[[], str]) -> str | None:
-        if self._rule == "error":
-            raise UserError(
-                f"{self._path} is not valid UTF-8 at {place}. Convert the file, or choose "
-                "--on_bad_text=replace (U+FFFD takes the place of bad bytes) or "
-                "--on_bad_text=skip (the line or JSON document is left out)."
-            )
-        if self._rule == "skip":
-            self._counts.skipped += 1
-            return None
-        self._counts.replaced += 1
-        return replaced()
+def _column_pieces(reader: ParquetReader, split: Callable[[str], list[str]]) -> Iterator[Document]:
+    for place, content in reader.texts():
+        yield from _pieces_of(content, place, split)
 
 
 def _plain_pieces(
-    reader: InputReader, file: InputFile, text: _Text, split: Callable[[str], list[str]]
+    reader: InputReader,
+    span: Span,
+    rule: BadTextRule,
+    documents: str,
+    split: Callable[[str], list[str]],
 ) -> Iterator[Document]:
     sentences: list[str] = []
-    characters, is_start, start_line = 0, True, 1
-    for number, offset, line in _whole_characters(reader):
-        if not line.strip():
+    characters, is_start, source = 0, True, ""
+    # Behind a border, a document that began in the span is read to its end, and one that began
+    # before it is left to the previous span.
+    between_blanks = documents == "blank_line"
+    foreign = between_blanks and span.begin > 0
+    for number, place, line in _whole_characters(reader, after_end=between_blanks):
+        is_blank = not line.strip()
+        if is_blank and between_blanks:
             if sentences:
-                yield Document(sentences, f"{file.path}:{start_line}", is_start)
-            sentences, characters, is_start = [], 0, True
+                yield Document(sentences, source, is_start)
+            sentences, characters, is_start, foreign = [], 0, True, False
+            if place >= span.end and not span.file.is_compressed:
+                return
+        if is_blank or foreign:
             continue
-        decoded = text.decode(line, offset)
+        decoded = rule.decode(line, place)
         if decoded is None:
             continue
         if not sentences and is_start:
-            start_line = number
+            source = _place(span, number)
         # A line break of another system inside the line is white space, not the end of a sentence's
         # line.
         sentences += split(decoded)
         characters += len(decoded)
-        if characters >= PIECE_CHARACTERS and sentences:
-            yield Document(sentences, f"{file.path}:{start_line}", is_start)
-            sentences, characters, is_start = [], 0, False
+        ends = documents == "line" and line.endswith(b"\n")
+        if (ends or characters >= PIECE_CHARACTERS) and sentences:
+            yield Document(sentences, source, is_start)
+            sentences, characters, is_start = [], 0, ends
     if sentences:
-        yield Document(sentences, f"{file.path}:{start_line}", is_start)
+        yield Document(sentences, source, is_start)
 
 
-def _whole_characters(reader: InputReader) -> Iterator[tuple[int, int, bytes]]:
+def _place(span: Span, number: int) -> str:
+    if not span.begin:
+        return f"{span.file.path}:{number}"
+    return f"{span.file.path}, line {number} after byte {span.begin:,}"
+
+
+def _whole_characters(reader: InputReader, *, after_end: bool) -> Iterator[tuple[int, int, bytes]]:
     """(line number, byte offset, line); a line over the limit is cut, if possible at a blank."""
-    number, offset, rest = 1, 0, b""
-    for part in reader.lines(LONGEST_LINE_BYTES):
-        line = rest + part
-        if offset == 0 and line.startswith(BYTE_ORDER_MARK):
-            offset, line = len(BYTE_ORDER_MARK), line[len(BYTE_ORDER_MARK) :]
+    number, rest = 1, b""
+    for place, part in reader.lines(LONGEST_LINE_BYTES, after_end=after_end):
+        offset, line = place - len(rest), rest + part
+        if offset == 0:
+            line = line.removeprefix(BYTE_ORDER_MARK)
+            offset = len(rest) + len(part) - len(line)
         rest = b""
         if len(part) == LONGEST_LINE_BYTES and not part.endswith(b"\n"):
             cut = line.rfind(b" ") + 1 or _last_character_start(line)
             line, rest = line[:cut], line[cut:]
         yield number, offset, line
-        offset += len(line)
         number += line.endswith(b"\n")
     if rest:
-        yield number, offset, rest
+        yield number, place + len(part) - len(rest), rest
 
 
 def _last_character_start(line: bytes) -> int:
@@ -195,26 +184,24 @@ def _last_character_start(line: bytes) -> int:
 
 def _json_pieces(
     reader: InputReader,
-    file: InputFile,
-    text: _Text,
+    span: Span,
+    rule: BadTextRule,
     text_field: str,
     split: Callable[[str], list[str]],
 ) -> Iterator[Document]:
-    offset = 0
-    for number, line in enumerate(reader.lines(LONGEST_JSON_BYTES), start=1):
-        place = f"{file.path}:{number}"
+    for number, (offset, line) in enumerate(reader.lines(LONGEST_JSON_BYTES), start=1):
+        place = _place(span, number)
         if len(line) == LONGEST_JSON_BYTES and not line.endswith(b"\n"):
             raise UserError(
                 f"{place} has more than {LONGEST_JSON_BYTES >> 20} MiB in one JSON object; write "
                 "it as several documents."
             )
-        if number == 1 and line.startswith(BYTE_ORDER_MARK):
+        if offset == 0 and line.startswith(BYTE_ORDER_MARK):
             offset, line = len(BYTE_ORDER_MARK), line[len(BYTE_ORDER_MARK) :]
-        decoded = text.decode(line, offset)
-        offset += len(line)
+        decoded = rule.decode(line, offset)
         if decoded is None or not decoded.strip():
             continue
-        content = text.without_surrogates(_text_of(decoded, place, text_field), f"line {number}")
+        content = rule.without_surrogates(_text_of(decoded, place, text_field), f"line {number}")
         if content is not None:
             yield from _pieces_of(content, place, split)
 

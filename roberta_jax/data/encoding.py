@@ -1,18 +1,14 @@
 """A stream of documents → the same stream as token ids, encoded by several processes."""
 
 import collections
-import contextlib
 import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import threading
 from collections.abc import Iterator
 from concurrent import futures
 
 import numpy as np
 
 from roberta_jax.data.corpus import Document
+from roberta_jax.data.processes import cores, leave_with_parent, without_interrupts
 from roberta_jax.data.tokenizer import Tokenizer
 from roberta_jax.errors import MachineError
 
@@ -27,7 +23,11 @@ _tokenizer: Tokenizer  # Of an encoding process.
 
 
 def encode_documents(
-    tokenizer: Tokenizer, documents: Iterator[SplitDocument], *, num_processes: int
+    tokenizer: Tokenizer,
+    documents: Iterator[SplitDocument],
+    *,
+    num_processes: int,
+    blank_between: bool = False,
 ) -> Iterator[tuple[str, bool, np.ndarray]]:
     """Encodes documents, or pieces of them.
 
@@ -36,6 +36,7 @@ def encode_documents(
       documents: read no further ahead than the processes can be kept busy with.
       num_processes: that encode beside this one; 0 encodes here. It changes the speed and never
         the ids.
+      blank_between: as for `Tokenizer.encode_sentences`.
 
     Yields:
       Split, whether a document begins, and ids uint32 [n] with `</s>` after every sentence, in
@@ -44,8 +45,9 @@ def encode_documents(
     batches = _batches(documents)
     if num_processes == 0:
         for batch in batches:
+            groups = [document.sentences for _, document in batch]
             yield from _labelled(
-                batch, tokenizer.encode_sentences([document.sentences for _, document in batch])
+                batch, tokenizer.encode_sentences(groups, blank_between=blank_between)
             )
         return
     with futures.ProcessPoolExecutor(
@@ -60,8 +62,8 @@ def encode_documents(
         try:
             for batch in batches:
                 sentences = [document.sentences for _, document in batch]
-                with _without_interrupts():  # Inherited by the processes that this starts.
-                    encoding = executor.submit(_encode, sentences)
+                with without_interrupts():  # Inherited by the processes that this starts.
+                    encoding = executor.submit(_encode, sentences, blank_between)
                 waiting.append((batch, encoding))
                 if len(waiting) > 2 * num_processes:
                     done, encoded = waiting.popleft()
@@ -80,14 +82,7 @@ def encode_documents(
 
 def processes_for(text_bytes: int) -> int:
     """How many processes pay off for so many bytes of input; starting one takes about a second."""
-    return min(_cores(), MOST_PROCESSES) if text_bytes > 8 * BATCH_CHARACTERS else 0
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Not on macOS.
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return min(cores(), MOST_PROCESSES) if text_bytes > 8 * BATCH_CHARACTERS else 0
 
 
 def _batches(documents: Iterator[SplitDocument]) -> Iterator[list[SplitDocument]]:
@@ -110,29 +105,11 @@ def _labelled(
         yield split, document.is_start, ids
 
 
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Ctrl-C reaches every process of a terminal, and is this one's to handle."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _start_process(tokenizer: Tokenizer) -> None:
     global _tokenizer
     _tokenizer = tokenizer
-    # A killed parent must not leave processes waiting for work.
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "runs in a child process"
-    threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
+    leave_with_parent()
 
 
-def _leave_with(sentinel: int) -> None:
-    multiprocessing.connection.wait([sentinel])
-    os._exit(1)
-
-
-def _encode(sentence_groups: list[list[str]]) -> list[np.ndarray]:
-    return _tokenizer.encode_sentences(sentence_groups)
+def _encode(sentence_groups: list[list[str]], blank_between: bool) -> list[np.ndarray]:
+    return _tokenizer.encode_sentences(sentence_groups, blank_between=blank_between)

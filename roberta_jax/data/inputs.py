@@ -1,19 +1,20 @@
-"""Which files a corpus is made of, and their bytes, plain or gzip, local or gs://."""
+"""Which files a corpus is made of, and their lines, plain or compressed, local or gs://."""
 
 import dataclasses
 import glob
-import gzip
 import io
+import math
 import pathlib
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
+from roberta_jax.data import compression
 from roberta_jax.errors import UserError
 
 PLAIN_TEXT_SUFFIXES = (".txt",)
 JSON_LINES_SUFFIXES = (".jsonl", ".json")
-SUFFIXES = (*PLAIN_TEXT_SUFFIXES, *JSON_LINES_SUFFIXES)
+PARQUET_SUFFIXES = (".parquet",)
+SUFFIXES = (*PLAIN_TEXT_SUFFIXES, *JSON_LINES_SUFFIXES, *PARQUET_SUFFIXES)
 BUFFER_BYTES = 1 << 20
 
 
@@ -27,8 +28,46 @@ class InputFile:
 
     @property
     def is_json_lines(self) -> bool:
-        """Whether each line is a JSON object; else the file is plain text."""
-        return self.path.removesuffix(".gz").endswith(JSON_LINES_SUFFIXES)
+        """Whether each line is a JSON object."""
+        return compression.without_suffix(self.path).endswith(JSON_LINES_SUFFIXES)
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether the file is a table of columns; else it is JSON lines or plain text."""
+        return self.path.endswith(PARQUET_SUFFIXES)
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the text is compressed as a whole."""
+        return compression.is_compressed(self.path)
+
+    @property
+    def text_bytes(self) -> int:
+        """About how many bytes of text there are."""
+        small = self.is_compressed or self.is_parquet
+        return int(self.bytes / compression.USUAL_SHARE) if small else self.bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a file: the documents that begin in its bytes [begin, end) as stored.
+
+    A compressed file has one span only; of a Parquet file, the row groups that begin there.
+    """
+
+    file: InputFile
+    begin: int
+    end: int
+
+    @classmethod
+    def whole(cls, file: InputFile) -> "Span":
+        """All of a file."""
+        return cls(file, 0, file.bytes)
+
+    @property
+    def bytes(self) -> int:
+        """Its size as stored."""
+        return self.end - self.begin
 
 
 def find_files(inputs: Sequence[str]) -> list[InputFile]:
@@ -104,46 +143,78 @@ def _is_remote(name: str) -> bool:
 
 
 def _has_known_suffix(path: Any) -> bool:
-    return path.name.removesuffix(".gz").endswith(SUFFIXES)
+    name = compression.without_suffix(path.name)
+    # A Parquet file compresses its own columns.
+    return name.endswith(SUFFIXES) and not (name.endswith(PARQUET_SUFFIXES) and name != path.name)
 
 
 def _suffix_list() -> str:
-    return ", ".join(SUFFIXES) + " (or one of them and .gz)"
+    return f"{', '.join(SUFFIXES)} (the texts also with {', '.join(compression.SUFFIXES)})"
+
+
+def open_stored(file: InputFile) -> BinaryIO:
+    """The bytes of a file as stored; raises UserError when it cannot be read."""
+    try:
+        return _path(file.path).open("rb")
+    except OSError as error:
+        raise unreadable(file, error) from error
+
+
+def unreadable(file: InputFile, error: OSError) -> UserError:
+    """What to say of a file that the system does not give."""
+    return UserError(f"The input {file.path} cannot be read: {error.strerror or error}.")
 
 
 class InputReader:
-    """Reads one file line by line, in pieces of bounded size."""
+    """Reads the lines that begin in a span, in pieces of bounded size."""
 
-    def __init__(self, file: InputFile):
+    def __init__(self, span: Span):
         """Opens the file; raises UserError when it cannot be read."""
-        self._file = file
-        self.stored_bytes_read = 0  # Of the file as it is stored, so compressed bytes of a .gz.
+        self._span = span
+        self.stored_bytes_read = 0  # Of the span as it is stored, so compressed bytes of a .gz.
         self.text_bytes_read = 0  # Uncompressed.
-        try:
-            self._stored: BinaryIO = _path(file.path).open("rb")
-        except OSError as error:
-            raise UserError(
-                f"The input {file.path} cannot be read: {error.strerror or error}."
-            ) from error
+        self._stored = open_stored(span.file)
 
-    def lines(self, longest_bytes: int) -> Iterator[bytes]:
-        """Lines with their line break; one over `longest_bytes` comes in several parts."""
-        compressed = self._file.path.endswith(".gz")
+    def lines(self, longest_bytes: int, *, after_end: bool = False) -> Iterator[tuple[int, bytes]]:
+        """Lines with their line break; one over `longest_bytes` comes in several parts.
+
+        Args:
+          longest_bytes: of a part.
+          after_end: also the lines behind the span, up to the end of the file.
+
+        Yields:
+          Place in the uncompressed file of the first byte, and the line.
+
+        Raises:
+          UserError: the file is damaged or cut off.
+        """
+        file, begin = self._span.file, self._span.begin
         with self._stored:
-            opened = gzip.GzipFile(fileobj=self._stored) if compressed else self._stored
-            text = io.BufferedReader(opened, BUFFER_BYTES)  # type: ignore[type-var]
+            text = io.BufferedReader(
+                compression.decompressed(file.path, self._stored), BUFFER_BYTES
+            )
             try:
-                while line := text.readline(longest_bytes):
-                    self.stored_bytes_read = self._stored.tell()
+                place = 0
+                if begin:  # The line that the byte before belongs to is the previous span's.
+                    place = text.seek(begin - 1)
+                    while (part := text.readline(longest_bytes)) and not part.endswith(b"\n"):
+                        place += len(part)
+                    place += len(part)
+                end = math.inf if file.is_compressed or after_end else self._span.end
+                is_start = True
+                while not (is_start and place >= end) and (line := text.readline(longest_bytes)):
                     self.text_bytes_read += len(line)
-                    yield line
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                    self.stored_bytes_read = (
+                        self._stored.tell() if file.is_compressed else self.text_bytes_read
+                    )
+                    is_start = line.endswith(b"\n")
+                    yield place, line
+                    place += len(line)
+            except compression.DAMAGE as error:
                 raise UserError(
-                    f"The input {self._file.path} is damaged or cut off: {error}. Copy it again "
+                    f"The input {file.path} is damaged or cut off: {error}. Copy it again "
                     "from where it is intact."
                 ) from error
             except OSError as error:
-                raise UserError(
-                    f"The input {self._file.path} cannot be read: {error.strerror or error}."
-                ) from error
-            self.stored_bytes_read = self._file.bytes
+                raise unreadable(file, error) from error
+            self.stored_bytes_read = self._span.bytes

@@ -9,7 +9,7 @@ from typing import Any
 from roberta_jax.errors import UserError
 
 MANIFEST_NAME = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -24,7 +24,12 @@ class Shard:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Split:
-    """Counts of one split; `tokens` are all but padding, special ones included.
+    """Counts of one split.
+
+    `tokens` are all but padding, special ones included. An example is one input of the model; a
+    packed row has several. Of sentence pairs, `next_pairs` follow each other in a document, and
+    `random_pairs` do not; tokens of text were left out (`truncated_tokens`), or stand in more than
+    one example (`repeated_tokens`).
 
     `unigram_entropy_nats` is the entropy of its ordinary tokens: the loss of a guess that knows how
     often each token occurs, and ignores the context. A model has to get below it.
@@ -36,6 +41,11 @@ class Split:
     documents: int
     sentences: int
     over_long_sentences: int
+    examples: int
+    next_pairs: int
+    random_pairs: int
+    truncated_tokens: int
+    repeated_tokens: int
     unigram_entropy_nats: float
     shards: list[Shard]
 
@@ -54,8 +64,12 @@ class Manifest:
     """The content of `manifest.json`."""
 
     format_version: int
-    format: str  # "full_sentences".
+    format: str  # One of `formats.FORMATS`.
     sequence_length: int  # Tokens per row.
+    # What an example of a row attends to: "row" (all of it), or "example" (itself, where `<s>`
+    # begins the next one).
+    attention: str
+    label_slots: int  # Next-sentence labels behind the tokens of a row; 0: none.
     tokenizer: TokenizerIdentity
     dtype: str  # "uint16" or "uint32".
     splits: dict[str, Split]  # "train" and "validation".
@@ -63,7 +77,9 @@ class Manifest:
         str, Any
     ]  # What `prepare` was told; the same settings and inputs give the same rows.
     inputs: list[dict[str, Any]]  # Of each file: path, bytes, modified_ns, split.
-    bad_text: dict[str, int]  # Pieces of text that were not UTF-8: "replaced", "skipped".
+    # Lines or documents that were not UTF-8, "replaced" and "skipped"; and how often the text
+    # spells a special token, "special_names", which was encoded as text.
+    odd_text: dict[str, int]
     created_by: str
 
     @property
@@ -71,6 +87,8 @@ class Manifest:
         """16 hexadecimal digits that depend on the tokenizer and on every row, not on paths."""
         content = {
             "sequence_length": self.sequence_length,
+            "attention": self.attention,
+            "label_slots": self.label_slots,
             "dtype": self.dtype,
             "tokenizer": self.tokenizer.fingerprint,
             "shards": {

@@ -7,7 +7,7 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from roberta_jax.errors import DISK_ERRORS, MachineError, UserError
 
@@ -37,7 +37,7 @@ def new_folder(output: pathlib.Path) -> Iterator[pathlib.Path]:
     """
     if output.is_symlink():
         output = output.resolve()  # What it points to is replaced; the link stays.
-    try:
+    with _explained(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(output)
         partial = pathlib.Path(
@@ -55,6 +55,48 @@ def new_folder(output: pathlib.Path) -> Iterator[pathlib.Path]:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
             os.close(lock)
+
+
+@contextlib.contextmanager
+def resumable_folder(
+    output: pathlib.Path, worth_keeping: Callable[[pathlib.Path], bool]
+) -> Iterator[pathlib.Path]:
+    """As `new_folder`, but what a stopped block wrote is there again for the next.
+
+    Args:
+      output: what the folder becomes when the block ends well.
+      worth_keeping: tells of the folder, when the block raises, whether it stays.
+
+    Yields:
+      `OUTPUT.unfinished`, empty or as the last block left it.
+    """
+    if output.is_symlink():
+        output = output.resolve()
+    unfinished = output.with_name(f"{output.name}.unfinished")
+    with _explained(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(output)
+        unfinished.mkdir(exist_ok=True)
+        lock = os.open(unfinished, os.O_RDONLY)
+        try:
+            _lock(lock, output, unfinished)
+            complete = False
+            try:
+                yield unfinished
+                _flush_to_disk(unfinished)
+                _put_in_place(unfinished, output)
+                complete = True
+            finally:
+                if not complete and not worth_keeping(unfinished):
+                    shutil.rmtree(unfinished, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+@contextlib.contextmanager
+def _explained(output: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno in _NO_PLACE:
             raise UserError(
@@ -69,6 +111,15 @@ def new_folder(output: pathlib.Path) -> Iterator[pathlib.Path]:
         raise
 
 
+def _lock(lock: int, output: pathlib.Path, folder: pathlib.Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f"Another process is writing {output} now ({folder.name}). Wait for it, or stop it."
+        ) from error
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -79,13 +130,7 @@ def _remove_leftovers(output: pathlib.Path) -> None:
     for leftover in output.parent.glob(f"{_literal(output.name)}.partial-*"):
         lock = os.open(leftover, os.O_RDONLY)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"Another process is writing {output} now ({leftover.name}). Wait for it, or stop "
-                "it."
-            ) from error
-        else:
+            _lock(lock, output, leftover)
             shutil.rmtree(leftover)
         finally:
             os.close(lock)

@@ -1,68 +1,51 @@
-"""Raw text → a prepared dataset: read, tokenise, pack, write, all in one streaming pass.
+"""Raw text → a prepared dataset: its parts are made by themselves, then named and described.
 
-This process reads and packs while others encode. Memory holds a few megabytes of text and rows at a
-time, whatever the size of the corpus.
+A part is read, tokenised, packed and written in one streaming pass (`part_writer`), by several
+processes at once (`part_pool`). A run that stops goes on from the parts that are finished.
 """
 
 import dataclasses
-import functools
 import importlib.metadata
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from roberta_jax.data.corpus import Document, ReadCounts, read_documents
-from roberta_jax.data.encoding import encode_documents, processes_for
-from roberta_jax.data.formats import FullSentencesPacker
+from roberta_jax.data.corpus import Document, read_documents
 from roberta_jax.data.inputs import InputFile, find_files
 from roberta_jax.data.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
     Manifest,
+    Shard,
     Split,
     TokenizerIdentity,
 )
-from roberta_jax.data.output_folder import local_path, new_folder
-from roberta_jax.data.progress import Progress
-from roberta_jax.data.records import TOKENIZER_FOLDER, ShardWriter, open_dataset
+from roberta_jax.data.output_folder import local_path, resumable_folder
+from roberta_jax.data.part_pool import finished_parts, make_parts, part_folder
+from roberta_jax.data.part_writer import (
+    FREQUENCIES_NAME,
+    RESULT_NAME,
+    PartResult,
+    RowWriter,
+    dtype_of,
+    validation_documents,
+)
+from roberta_jax.data.parts import Part, plan_parts
+from roberta_jax.data.prepare_settings import PrepareSettings
+from roberta_jax.data.records import TOKENIZER_FOLDER, open_dataset
+from roberta_jax.data.rows import RowCounts
 from roberta_jax.data.tokenizer import Tokenizer
 from roberta_jax.data.tokenizer_folder import load_tokenizer
-from roberta_jax.data.validation_split import (
-    TRAIN,
-    VALIDATION,
-    split_documents,
-    systematic_sample,
-)
+from roberta_jax.data.validation_split import TRAIN, VALIDATION
 from roberta_jax.errors import UserError
 
-FORMATS = ("full_sentences",)
-DEFAULT_VALIDATION_FRACTION = 0.01
-# Rows are written when so many tokens have come together.
-UNWRITTEN_TOKENS = 1 << 20
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class PrepareSettings:
-    """What decides the rows, apart from the input files and the tokenizer."""
-
-    format: str = "full_sentences"
-    sequence_length: int = 512  # Tokens per row.
-    # Of the documents; 0 with a validation input.
-    validation_fraction: float = DEFAULT_VALIDATION_FRACTION
-    text_field: str = "text"
-    sentence_splitter: str = "line"
-    on_bad_text: str = "error"
-    rows_per_shard: int = 1 << 20
-
-    def validate(self) -> None:
-        """Raises UserError for a value that cannot be used; the readers check the others."""
-        if self.format not in FORMATS:
-            raise UserError(f"format is {self.format!r}; it must be one of {', '.join(FORMATS)}.")
-        systematic_sample(self.validation_fraction)
-        if self.rows_per_shard < 1:
-            raise UserError(f"rows_per_shard is {self.rows_per_shard}; it must be at least 1.")
+# Text from which the size of the rows is estimated.
+SAMPLE_BYTES = 1 << 18
+# Fewer random pairs than this share of all: the text has too few borders between documents.
+SMALLEST_RANDOM_SHARE = 0.25
 
 
 def prepare(
@@ -73,6 +56,7 @@ def prepare(
     settings: PrepareSettings,
     validation_inputs: Sequence[str] = (),
     overwrite: bool = False,
+    num_processes: int = 0,
     say: Callable[[str], None] = print,
 ) -> Manifest:
     """Writes the dataset folder `output`, or finds that it is there already.
@@ -85,16 +69,21 @@ def prepare(
       validation_inputs: text of the validation split; `settings.validation_fraction` must then be
         0.
       overwrite: make the dataset again, whatever inputs and settings the present one has.
+      num_processes: that work at once; 0: one per core. It never changes the rows.
       say: takes the summary, line by line.
 
     Returns:
       The manifest of the dataset.
 
     Raises:
-      UserError: something given cannot be used; nothing is left behind.
-      MachineError: the disk is full or the output cannot be written; nothing is left behind.
+      UserError: something given cannot be used.
+      MachineError: the disk is full or the output cannot be written.
+      The output is never half-written: finished parts stay in `OUTPUT.unfinished`, and the same
+      call goes on from there. Without any, nothing is left behind.
     """
     settings.validate()
+    if num_processes < 0:
+        raise UserError(f"num_processes is {num_processes}; it must be 0 or more.")
     if validation_inputs and settings.validation_fraction:
         raise UserError(
             "There is a validation input and a validation_fraction of "
@@ -111,10 +100,38 @@ def prepare(
     if _is_there(output, planned, overwrite):
         say(f"{output} has the same inputs and settings; there is nothing to do.")
         return Manifest.load(output)
-    with new_folder(output) as partial:
-        manifest = _write(partial, planned, tokenizer, files, settings)
+    parts = plan_parts(files, divide_plain_text=settings.plain_text_documents != "file")
+    key_settings = {**planned.settings, "tokenizer": planned.tokenizer.fingerprint}
+    keys = [part.key(key_settings) for part in parts]
+    with resumable_folder(output, _has_finished_parts) as unfinished:
+        finished = finished_parts(unfinished, parts, keys)
+        if finished:
+            say(f"going on: {len(finished):,} of {len(parts):,} parts are finished")
+        else:
+            _say_size(parts, output, tokenizer, settings, say)
+        try:
+            results = make_parts(
+                parts,
+                keys,
+                unfinished,
+                tokenizer=tokenizer,
+                settings=settings,
+                num_processes=num_processes,
+            )
+            manifest = _assemble(unfinished, planned, tokenizer, settings, parts, results)
+        finally:
+            kept = len(list(unfinished.glob(f"*/{RESULT_NAME}")))
+            if kept:
+                say(
+                    f"stopped: {kept:,} of {len(parts):,} parts are finished and stay in "
+                    f"{unfinished}; the same command goes on from there"
+                )
     _summarize(manifest, output, say)
     return manifest
+
+
+def _has_finished_parts(folder: pathlib.Path) -> bool:
+    return any(folder.glob(f"*/{RESULT_NAME}"))
 
 
 def _plan(
@@ -125,16 +142,18 @@ def _plan(
         format_version=FORMAT_VERSION,
         format=settings.format,
         sequence_length=settings.sequence_length,
+        attention=settings.attention,
+        label_slots=0,
         tokenizer=TokenizerIdentity(
             kind=tokenizer.kind, vocab_size=tokenizer.vocab_size, fingerprint=tokenizer.fingerprint
         ),
-        dtype="uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32",
+        dtype=dtype_of(tokenizer),
         splits={},
         settings=dataclasses.asdict(settings),
         inputs=[
             {**dataclasses.asdict(file), "split": split} for split in files for file in files[split]
         ],
-        bad_text={},
+        odd_text={},
         created_by=f"roberta_jax {_version()}",
     )
 
@@ -194,101 +213,148 @@ def _differences(output: pathlib.Path, planned: Manifest) -> list[str]:
     return differences
 
 
-def _write(
-    partial: pathlib.Path,
+def _say_size(
+    parts: Sequence[Part],
+    output: pathlib.Path,
+    tokenizer: Tokenizer,
+    settings: PrepareSettings,
+    say: Callable[[str], None],
+) -> None:
+    """Says what the disk will need, as far as the first text tells."""
+    sample: list[list[str]] = []
+    sample_bytes = 0
+    for document in _documents_of(parts[0], settings):
+        sample.append(document.sentences)
+        sample_bytes += sum(len(sentence.encode()) + 1 for sentence in document.sentences)
+        if sample_bytes > SAMPLE_BYTES:
+            break
+    tokens = sum(map(len, tokenizer.encode_sentences(sample)))
+    text_bytes = sum(
+        span.file.text_bytes * span.bytes // max(span.file.bytes, 1)
+        for part in parts
+        for span in part.spans
+    )
+    needed = text_bytes * tokens // max(sample_bytes, 1) * np.dtype(dtype_of(tokenizer)).itemsize
+    free = shutil.disk_usage(output.parent).free
+    say(
+        f"{len(parts):,} parts with about {_size(text_bytes)} of text; the rows need about "
+        f"{_size(needed)} of disk, and {_size(free)} are free"
+        + ("; that may not be enough" if needed > free else "")
+    )
+
+
+def _documents_of(part: Part, settings: PrepareSettings) -> Iterator[Document]:
+    return read_documents(
+        part.spans,
+        text_field=settings.text_field,
+        sentence_splitter=settings.sentence_splitter,
+        plain_text_documents=settings.plain_text_documents,
+        on_bad_text=settings.on_bad_text,
+    )
+
+
+def _size(num_bytes: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:,.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:,.3g} TB"
+
+
+def _assemble(
+    folder: pathlib.Path,
     planned: Manifest,
     tokenizer: Tokenizer,
-    files: dict[str, list[InputFile]],
     settings: PrepareSettings,
+    parts: Sequence[Part],
+    results: Sequence[PartResult],
 ) -> Manifest:
-    tokenizer.save(partial / TOKENIZER_FOLDER)
-    packers = {
-        split: FullSentencesPacker(
-            settings.sequence_length,
-            bos_id=tokenizer.bos_id,
-            pad_id=tokenizer.pad_id,
-            eos_id=tokenizer.eos_id,
-        )
-        for split in files
+    """Makes the validation rows, gives all shards their names, writes manifest and tokenizer."""
+    folders = [part_folder(folder, part) for part in parts]
+    validation = RowWriter(
+        folder,
+        VALIDATION,
+        tokenizer=tokenizer,
+        settings=settings,
+        key=(settings.seed, len(parts)),
+    )
+    for place in folders:
+        for is_start, ids in validation_documents(place):
+            validation.add(ids, starts_document=is_start)
+    odd_text = {
+        name: sum(getattr(result.read, name) for result in results)
+        for name in ("replaced", "skipped", "special_names")
     }
-    writers = {
-        split: ShardWriter(
-            partial, split, dtype=planned.dtype, rows_per_shard=settings.rows_per_shard
-        )
-        for split in files
-    }
-    frequencies = {split: np.zeros(tokenizer.vocab_size, np.int64) for split in files}
-
-    def write_finished_rows() -> None:
-        for split, packer in packers.items():
-            rows = packer.take_rows()
-            # An id outside the embedding table would silently become garbage on an accelerator.
-            assert rows.size == 0 or 0 <= rows.min() <= rows.max() < tokenizer.vocab_size, (
-                "token id outside the vocabulary"
-            )
-            frequencies[split] += np.bincount(rows.ravel(), minlength=tokenizer.vocab_size)
-            writers[split].write(rows)
-
-    counts = ReadCounts()
-    total_bytes = sum(file.bytes for split in files.values() for file in split)
-    tokens = unwritten = 0
-    with Progress("preparing", total_bytes) as progress:
-        for split, is_start, ids in encode_documents(
-            tokenizer,
-            _documents(files, settings, counts),
-            num_processes=processes_for(total_bytes),
-        ):
-            packers[split].add(ids, starts_document=is_start)
-            tokens += len(ids)
-            unwritten += len(ids)
-            if unwritten > UNWRITTEN_TOKENS:
-                unwritten = 0
-                write_finished_rows()
-            documents = sum(packer.counts.documents for packer in packers.values())
-            detail = f"{documents:,} documents  {tokens / 1e6:.1f}M tokens"
-            progress.update(counts.stored_bytes, counts.text_bytes, detail)
-    for packer in packers.values():
-        packer.finish()
-    write_finished_rows()
-    train = packers[TRAIN].counts
-    if train.tokens < settings.sequence_length:
-        raise UserError(
-            f"The corpus is too small: {train.documents} documents with {train.tokens} tokens do "
-            f"not fill one row of {settings.sequence_length} ({counts.skipped} pieces of text were "
-            "skipped because they are not UTF-8). Give more text or a shorter --sequence_length."
-        )
+    planned = dataclasses.replace(planned, odd_text=odd_text, label_slots=validation.label_slots)
+    counts = _total(result.counts for result in results)
+    try:
+        _check_counts(planned, counts, odd_text["skipped"])
+    except UserError:
+        for place in folders:  # Of no use to a run that other text or settings make different.
+            shutil.rmtree(place)
+        raise
+    shards = [
+        (place / shard.name, shard)
+        for place, result in zip(folders, results, strict=True)
+        for shard in result.shards
+    ]
+    named = [
+        dataclasses.replace(shard, name=f"{TRAIN}-{number:05d}-of-{len(shards):05d}.array_record")
+        for number, (_, shard) in enumerate(shards)
+    ]
+    for (path, _), shard in zip(shards, named, strict=True):
+        path.rename(folder / shard.name)
+    frequencies = sum(np.load(place / FREQUENCIES_NAME) for place in folders)
     manifest = dataclasses.replace(
         planned,
         splits={
-            split: Split(
-                **dataclasses.asdict(packers[split].counts),
-                unigram_entropy_nats=_entropy_nats(
-                    np.delete(frequencies[split], tokenizer.special_ids)
-                ),
-                shards=writers[split].close(),
-            )
-            for split in files
+            TRAIN: _split(counts, frequencies, named, tokenizer),
+            VALIDATION: _split(
+                validation.counts, validation.frequencies, validation.close(), tokenizer
+            ),
         },
-        bad_text={"replaced": counts.replaced, "skipped": counts.skipped},
     )
-    manifest.save(partial)
+    for place in folders:
+        shutil.rmtree(place)
+    tokenizer.save(folder / TOKENIZER_FOLDER)
+    manifest.save(folder)
     return manifest
 
 
-def _documents(
-    files: dict[str, list[InputFile]], settings: PrepareSettings, counts: ReadCounts
-) -> Iterator[tuple[str, Document]]:
-    """Every document, or piece of one, with its split."""
-    read = functools.partial(
-        read_documents,
-        text_field=settings.text_field,
-        sentence_splitter=settings.sentence_splitter,
-        on_bad_text=settings.on_bad_text,
-        counts=counts,
+def _split(
+    counts: RowCounts, frequencies: np.ndarray, shards: list[Shard], tokenizer: Tokenizer
+) -> Split:
+    return Split(
+        **dataclasses.asdict(counts),
+        unigram_entropy_nats=_entropy_nats(np.delete(frequencies, tokenizer.special_ids)),
+        shards=shards,
     )
-    yield from split_documents(read(files[TRAIN]), settings.validation_fraction)
-    for document in read(files[VALIDATION]):
-        yield VALIDATION, document
+
+
+def _check_counts(planned: Manifest, train: RowCounts, skipped: int) -> None:
+    """Refuses a corpus that does not give what was asked for."""
+    if train.tokens < planned.sequence_length:
+        raise UserError(
+            f"The corpus is too small: {train.documents} documents with {train.tokens} tokens do "
+            f"not fill one row of {planned.sequence_length} ({skipped} pieces of text were "
+            "skipped because they are not UTF-8). Give more text or a shorter --sequence_length."
+        )
+    pairs = train.next_pairs + train.random_pairs
+    if planned.label_slots and train.random_pairs < SMALLEST_RANDOM_SHARE * pairs:
+        raise UserError(
+            f"The format {planned.format} takes the second text of half of its pairs from another "
+            f"document, but of {pairs:,} pairs only {train.random_pairs:,} found one: the corpus "
+            f"has {train.documents:,} documents. In plain text, a blank line ends a document "
+            "(--plain_text_documents says otherwise). Or choose --format=doc_sentences."
+        )
+
+
+def _total(counts: Iterable[RowCounts]) -> RowCounts:
+    total = RowCounts()
+    for one in counts:
+        for field in dataclasses.fields(RowCounts):
+            setattr(total, field.name, getattr(total, field.name) + getattr(one, field.name))
+    return total
 
 
 def _entropy_nats(frequencies: np.ndarray) -> float:
@@ -309,10 +375,24 @@ def _summarize(manifest: Manifest, output: pathlib.Path, say: Callable[[str], No
             f"(divided over rows), unigram entropy {split.unigram_entropy_nats:.3f} nats, "
             f"{len(split.shards)} shards"
         )
-    if sum(manifest.bad_text.values()):
+        if split.examples != split.rows:
+            say(f"{name}: {split.examples:,} examples, {split.examples / split.rows:.2f} per row")
+        if manifest.label_slots:
+            say(
+                f"{name}: {split.next_pairs:,} pairs follow each other, {split.random_pairs:,} do "
+                f"not; {split.truncated_tokens:,} tokens were left out to make pairs fit, "
+                f"{split.repeated_tokens:,} stand in more than one pair"
+            )
+    odd = manifest.odd_text
+    if odd["replaced"] or odd["skipped"]:
         say(
-            f"lines or JSON documents that are not UTF-8: {manifest.bad_text['replaced']:,} "
-            f"replaced, {manifest.bad_text['skipped']:,} skipped"
+            f"lines or documents that are not UTF-8: {odd['replaced']:,} replaced, "
+            f"{odd['skipped']:,} skipped"
+        )
+    if odd["special_names"]:
+        say(
+            f"the text spells special tokens, such as <mask>, {odd['special_names']:,} times; "
+            "they were encoded as text"
         )
     if not manifest.splits[VALIDATION].rows:
         say(

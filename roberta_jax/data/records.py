@@ -2,8 +2,9 @@
 
 A dataset is a folder: `manifest.json`, `tokenizer/`, `train-00000-of-00004.array_record`,
 `validation-…`. One record is one row, its ids as little-endian uint16 (uint32 from 65,537
-vocabulary entries on). ArrayRecord checks every record's hash when it is read, so damage raises
-instead of becoming other tokens.
+vocabulary entries on), and behind them the next-sentence labels of its pairs, if it has any.
+ArrayRecord checks every record's hash when it is read, so damage raises instead of becoming other
+tokens.
 """
 
 import hashlib
@@ -37,7 +38,7 @@ class ShardWriter:
         self._writer: ArrayRecordWriter | None = None
 
     def write(self, rows: np.ndarray) -> None:
-        """Appends integer rows [n, sequence_length].
+        """Appends integer rows [n, sequence_length + label_slots].
 
         Raises MachineError when the disk refuses them.
         """
@@ -99,6 +100,7 @@ class RecordDataset:
         """Use `open_dataset`, which checks the folder first."""
         self.folder, self.split, self.manifest = folder, split, manifest
         self.sequence_length = manifest.sequence_length
+        self._record_length = manifest.sequence_length + manifest.label_slots
         self.fingerprint = manifest.fingerprint
         self._dtype = np.dtype(manifest.dtype).newbyteorder("<")
         self._shards = manifest.splits[split].shards
@@ -124,12 +126,23 @@ class RecordDataset:
           IndexError: a number is negative or not less than the length.
           UserError: a shard is damaged or missing; the message names it.
         """
+        return self._read(indices)[:, : self.sequence_length]
+
+    def read_labels(self, indices: np.ndarray) -> np.ndarray:
+        """The next-sentence labels of those rows: [n, label_slots], values of `NextSentence`.
+
+        Label i is that of the example that begins with the row's `<s>` number i; 0 fills up.
+        Raises as `read` does.
+        """
+        return self._read(indices)[:, self.sequence_length :]
+
+    def _read(self, indices: np.ndarray) -> np.ndarray:
         indices = np.asarray(indices, np.int64)
         if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
             raise IndexError(
                 f"row numbers must be in [0, {len(self)}), got {indices.min()} to {indices.max()}"
             )
-        rows = np.empty((len(indices), self.sequence_length), self._dtype)
+        rows = np.empty((len(indices), self._record_length), self._dtype)
         shard_numbers = np.searchsorted(self._first_rows, indices, side="right") - 1
         for shard_number in np.unique(shard_numbers).tolist():
             places = np.flatnonzero(shard_numbers == shard_number)
@@ -156,9 +169,9 @@ class RecordDataset:
         except (RuntimeError, IndexError) as error:
             raise self._damaged(shard, str(error)) from error
         data = np.frombuffer(b"".join(records), self._dtype)
-        if len(data) != len(positions) * self.sequence_length:
-            raise self._damaged(shard, f"its rows do not have {self.sequence_length} tokens")
-        return data.reshape(len(positions), self.sequence_length)
+        if len(data) != len(positions) * self._record_length:
+            raise self._damaged(shard, f"its records do not have {self._record_length} numbers")
+        return data.reshape(len(positions), self._record_length)
 
     def _damaged(self, shard: Shard, reason: str) -> UserError:
         return UserError(

@@ -56,10 +56,16 @@ class Tokenizer(abc.ABC):
         """
 
     @abc.abstractmethod
-    def encode_sentences(self, sentence_groups: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    def encode_sentences(
+        self, sentence_groups: Sequence[Sequence[str]], *, blank_between: bool = False
+    ) -> list[np.ndarray]:
         """Ids of groups of sentences, each sentence followed by `</s>`: one uint32 [n] per group.
 
-        Sentences must hold no line break and no white space at their ends.
+        Args:
+          sentence_groups: sentences without line breaks and without white space at their ends.
+          blank_between: whether a sentence behind another is encoded with the blank before it, as
+            in running text, where the script has blanks (`blank_follows`). It makes no difference
+            to vocabularies in which a text's first word has a blank too.
         """
 
     @abc.abstractmethod
@@ -101,6 +107,11 @@ class Tokenizer(abc.ABC):
                 f"{self.vocab_size - 1}."
             )
         return token_id
+
+
+def blank_follows(sentence: str) -> bool:
+    """Whether the next sentence is set off by a blank: not behind a CJK character or full stop."""
+    return sentence[-1:] < "\u2e80"
 
 
 def unicode_only(texts: Sequence[str]) -> Sequence[str]:

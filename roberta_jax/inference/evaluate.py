@@ -73,7 +73,9 @@ def evaluate_model(
     )
     with jax.set_mesh(mesh):
         config, params, _, chosen = open_source(folder, mesh, step=step)
-        masker = Masker.of(config.masking, dataset.tokenizer())
+        masker = Masker.of(
+            config.masking, dataset.tokenizer(), attention=dataset.manifest.attention
+        )
         evaluator = make_evaluator(dataclasses.replace(config, train=train), masker, mesh)
         return chosen, evaluator(params, dataset)
 

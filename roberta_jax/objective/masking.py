@@ -24,6 +24,13 @@ class MaskedBatch:
     positions: jax.Array  # [B, M] int32, places of the predictions.
     targets: jax.Array  # [B, M] int32, the original tokens there.
     weights: jax.Array  # [B, M] float32, 1 for a prediction, 0 for an unused slot.
+    # [B, T] int32, the example of a packed row that a token belongs to; None: a row is one example.
+    segments: jax.Array | None = None
+
+
+def masking_key(seed: int) -> jax.Array:
+    """The key of the masks; a branch of its own beside `init_key`."""
+    return jax.random.fold_in(jax.random.key(seed), 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Masker:
       special_ids: ids that are never masked (unless the config says so) and never a replacement.
       mask_id: the id of `<mask>`.
       pad_id: the id of padding, which is never masked.
+      start_id: the id that begins every example of a packed row; None: a row is one example.
     """
 
     config: MaskingConfig
@@ -43,12 +51,21 @@ class Masker:
     special_ids: tuple[int, ...]
     mask_id: int
     pad_id: int = 1
+    start_id: int | None = None
 
     @classmethod
-    def of(cls, config: MaskingConfig, tokenizer: Tokenizer) -> "Masker":
-        """The masks of a run on rows of this tokenizer."""
+    def of(cls, config: MaskingConfig, tokenizer: Tokenizer, *, attention: str = "row") -> "Masker":
+        """The masks of a run on rows of this tokenizer.
+
+        `attention` is "row", or "example" where the rows are packed.
+        """
         return cls(
-            config, tokenizer.vocab_size, tokenizer.special_ids, tokenizer.mask_id, tokenizer.pad_id
+            config,
+            tokenizer.vocab_size,
+            tokenizer.special_ids,
+            tokenizer.mask_id,
+            tokenizer.pad_id,
+            tokenizer.bos_id if attention == "example" else None,
         )
 
     def __call__(
@@ -71,7 +88,12 @@ class Masker:
         row_keys = jax.vmap(lambda e, i: jax.random.fold_in(jax.random.fold_in(key, e), i))(
             epoch, index
         )
-        return jax.vmap(self._mask_row)(tokens, row_keys)
+        masked = jax.vmap(self._mask_row)(tokens, row_keys)
+        if self.start_id is None:
+            return masked
+        # Text never has the id, so every one of them begins an example.
+        segments = jnp.cumsum(tokens == self.start_id, axis=1, dtype=jnp.int32)
+        return dataclasses.replace(masked, segments=segments)
 
     def _mask_row(self, tokens: jax.Array, key: jax.Array) -> MaskedBatch:
         (length,) = tokens.shape

@@ -71,7 +71,8 @@ def make_evaluator(
     def sums_of(params: Params, batch: dict[str, jax.Array]) -> LossSums:
         key = jax.random.key(_EVALUATION_SEED)
         masked = masker(batch["tokens"], batch["index"], batch["epoch"], key)
-        logits = bind(config.encoder, params)(masked.tokens, masked.positions)
+        model = bind(config.encoder, params)
+        logits = model(masked.tokens, masked.positions, segments=masked.segments)
         weights = masked.weights * batch["row_weights"][:, None]
         return masked_lm_sums(logits, masked.targets, weights)
 

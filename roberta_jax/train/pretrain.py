@@ -93,7 +93,7 @@ def pretrain(
         CheckpointStore(checkpoints, config.checkpoint) as store,
     ):
         # ---- The model and its step -----------------------------------------------------------
-        masker = Masker.of(config.masking, tokenizer)
+        masker = Masker.of(config.masking, tokenizer, attention=config.data.attention)
         init, step, shapes = compile_step(config, masker, mesh)
 
         # ---- The state: restored, taken over, or new --------------------------------------------
@@ -227,7 +227,11 @@ def resolve(config: PretrainConfig, dataset: RecordDataset) -> PretrainConfig:
     identity = dataset.manifest.tokenizer
     return dataclasses.replace(
         config,
-        data=dataclasses.replace(config.data, tokenizer_fingerprint=identity.fingerprint),
+        data=dataclasses.replace(
+            config.data,
+            tokenizer_fingerprint=identity.fingerprint,
+            attention=config.data.attention or dataset.manifest.attention,
+        ),
         encoder=dataclasses.replace(config.encoder, vocab_size=identity.vocab_size),
     )
 

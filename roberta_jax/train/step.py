@@ -17,7 +17,7 @@ from roberta_jax.config import PretrainConfig
 from roberta_jax.encoder.dropout import row_keys
 from roberta_jax.encoder.model import Params, bind
 from roberta_jax.objective.loss import LossSums, masked_lm_sums
-from roberta_jax.objective.masking import MaskedBatch, Masker
+from roberta_jax.objective.masking import MaskedBatch, Masker, masking_key
 from roberta_jax.optim.adamw import apply_updates, global_norm, make_optimizer
 from roberta_jax.parallel.tables import batch_sharding, constrain_microbatches, shardings
 from roberta_jax.train.state import TrainState, init_state
@@ -31,11 +31,6 @@ class StepMetrics:
     sums: LossSums
     gradient_norm: jax.Array
     learning_rate: jax.Array
-
-
-def masking_key(seed: int) -> jax.Array:
-    """The key of the masks; a branch of its own beside `init_key`."""
-    return jax.random.fold_in(jax.random.key(seed), 1)
 
 
 def gradient_of_batch(
@@ -57,7 +52,7 @@ def gradient_of_batch(
         params: Params, part: MaskedBatch, part_keys: jax.Array | None
     ) -> tuple[jax.Array, LossSums]:
         model = bind(config.encoder, params)
-        logits = model(part.tokens, part.positions, part_keys)
+        logits = model(part.tokens, part.positions, part_keys, segments=part.segments)
         sums = masked_lm_sums(logits, part.targets, part.weights)
         # The count of the *whole* batch: a mean of means would be biased. Never 0 / 0.
         return sums.loss / jnp.maximum(batch.weights.sum(), 1.0), sums

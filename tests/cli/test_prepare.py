@@ -36,12 +36,31 @@ def test_flags_reach_the_dataset(folder):
     assert manifest.settings == {
         "format": "full_sentences",
         "sequence_length": 64,
+        "isolate_documents": False,
+        "short_sequence_probability": 0.1,
+        "seed": 0,
         "validation_fraction": 0.25,
         "text_field": "text",
+        "plain_text_documents": "blank_line",
         "sentence_splitter": "punctuation",
         "on_bad_text": "skip",
         "rows_per_shard": 9,
     }
+
+
+def test_flags_of_formats_and_documents_reach_the_dataset(folder):
+    (folder / "lines.txt").write_text((SENTENCE + "\n") * 40)
+    arguments = ("--input=lines.txt", "--tokenizer=tokenizer", "--output=out")
+    options = ("--format=sentence_pair", "--plain_text_documents=line", "--seed=7")
+    more = ("--sequence_length=64", "--short_sequence_probability=0.5", "--num_processes=2")
+    assert run(*arguments, *options, *more) == 0
+    manifest = Manifest.load(folder / "out")
+    assert (manifest.format, manifest.attention) == ("sentence_pair", "example")
+    assert manifest.settings["seed"] == 7
+    assert manifest.settings["short_sequence_probability"] == 0.5
+    assert sum(split.documents for split in manifest.splits.values()) == 40
+    run("--input=text.txt", "--tokenizer=tokenizer", "--output=own", "--isolate_documents")
+    assert Manifest.load(folder / "own").attention == "example"
 
 
 def test_a_validation_input_turns_the_fraction_off(folder):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from roberta_jax.data.byte_bpe import train_byte_bpe
-from roberta_jax.data.prepare import PrepareSettings, prepare
+from roberta_jax.data.prepare import prepare
+from roberta_jax.data.prepare_settings import PrepareSettings
 from roberta_jax.data.records import open_dataset
 
 WORDS = (

@@ -193,3 +193,12 @@ def test_a_vocabulary_that_the_text_cannot_reach_is_refused():
         train_byte_bpe(["abc abc"], 5000)
     assert raised.value.exit_code == 2
     assert isinstance(train_byte_bpe(["abc abc"], 263), Tokenizer)
+
+
+def test_sentences_of_running_text_keep_the_blank_between_them(tokenizer):
+    groups = [["The river.", "The wind.", "a"], [], ["Only."], ["\u6c34\u3002", "\u98a8"]]
+    found = tokenizer.encode_sentences(groups, blank_between=True)
+    parts = [["The river.", " The wind.", " a"], [], ["Only."], ["\u6c34\u3002", "\u98a8"]]
+    for ids, group in zip(found, parts, strict=True):
+        assert ids.tolist() == [i for text in group for i in [*tokenizer.encode(text), 2]]
+    assert tokenizer.encode_sentences(groups)[0].tolist() != found[0].tolist()

@@ -1,11 +1,20 @@
+import gzip
+import itertools
 import json
+import lzma
 import tracemalloc
 
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
 
 from roberta_jax.data import corpus
-from roberta_jax.data.corpus import Document, ReadCounts, read_documents
-from roberta_jax.data.inputs import find_files
+from roberta_jax.data.bad_text import ReadCounts
+from roberta_jax.data.compression import zstd
+from roberta_jax.data.corpus import Document, read_documents
+from roberta_jax.data.inputs import InputFile, Span, find_files
 from roberta_jax.errors import UserError
 
 
@@ -189,3 +198,146 @@ def test_memory_is_bounded_by_a_few_times_a_json_object_on_one_line(tmp_path):
         tracemalloc.stop()
     # Bytes, and characters of 4 bytes: as read, as parsed, while either is checked.
     assert peak_bytes < 14 * path.stat().st_size
+
+
+LINES = st.sampled_from(["a b", "c", "", "  ", "long line of words", "\t", "é"])
+
+
+@given(
+    st.lists(LINES, max_size=20),
+    st.lists(st.integers(0, 120), max_size=4),
+    st.sampled_from(["blank_line", "line", "file"]),
+    st.booleans(),
+)
+def test_spans_share_the_documents_of_a_file(tmp_path_factory, lines, borders, documents, ends):
+    text = "\n".join(lines) + ("\n" if ends else "")
+    path = tmp_path_factory.mktemp("spans") / "a.txt"
+    path.write_bytes(text.encode())
+    file = InputFile(str(path), len(text.encode()), 0)
+    if documents == "file":
+        borders = []  # Such a file is not divided.
+    cuts = sorted({0, file.bytes, *(border for border in borders if border < file.bytes)})
+    spans = [Span(file, begin, end) for begin, end in itertools.pairwise(cuts)]
+
+    def read(items):
+        found = read_documents(items, plain_text_documents=documents)
+        return [document.sentences for document in found]
+
+    assert read(spans) == read([file])
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1), st.integers(0, 200))
+def test_spans_share_the_objects_of_json_lines(tmp_path_factory, texts, border):
+    data = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts).encode()
+    path = tmp_path_factory.mktemp("spans") / "a.jsonl"
+    path.write_bytes(data)
+    file = InputFile(str(path), len(data), 0)
+    border = min(border, len(data))
+    spans = [Span(file, 0, border), Span(file, border, len(data))]
+    found = [document.sentences for document in read_documents(spans)]
+    assert found == [document.sentences for document in read_documents([file])]
+
+
+COMPRESSORS = {".gz": gzip.compress, ".zst": zstd.compress, ".xz": lzma.compress}
+
+
+@pytest.mark.parametrize("end", COMPRESSORS)
+def test_compressed_files_read_like_plain_ones(tmp_path, end):
+    text = "One.\nTwo.\n\nThree é.\n" * 500
+    compress = COMPRESSORS[end]
+    # Two compressed streams, one after the other, are one text.
+    data = compress(text.encode()) + compress(text.encode())
+    found = read(tmp_path / f"a.txt{end}", data)
+    assert [d.sentences for d in found] == [d.sentences for d in read(tmp_path / "a.txt", text * 2)]
+
+
+@pytest.mark.parametrize("end", COMPRESSORS)
+def test_a_compressed_file_that_is_cut_off_is_named_and_what_came_before_is_read(tmp_path, end):
+    path = tmp_path / f"a.txt{end}"
+    text = "".join(f"Sentence {i * 7919 % 10007}.\n\n" for i in range(200_000))
+    path.write_bytes(COMPRESSORS[end](text.encode())[:-8])
+    documents = read_documents(find_files([str(path)]))
+    assert next(documents).sentences == ["Sentence 0."]
+    with pytest.raises(UserError, match=f"a.txt{end} is damaged or cut off"):
+        list(documents)
+
+
+def write_table(path, columns, **options):
+    parquet.write_table(pa.table(columns), path, **options)
+    return find_files([str(path)])
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())]
+)
+def test_rows_are_the_documents_of_parquet(tmp_path, kind):
+    texts = pa.array(["One.\nTwo.", None, " ", "Three é."], pa.string()).cast(kind)
+    files = write_table(tmp_path / "a.parquet", {"id": [1, 2, 3, 4], "text": texts})
+    assert list(read_documents(files)) == [
+        Document(["One.", "Two."], f"{tmp_path}/a.parquet, row 1"),
+        Document(["Three é."], f"{tmp_path}/a.parquet, row 4"),
+    ]
+
+
+@pytest.mark.parametrize("cut", [0.0, 0.2, 0.5, 0.9])
+def test_spans_share_the_row_groups_of_parquet(tmp_path, cut):
+    texts = [f"Text {i}." for i in range(1000)]
+    (file,) = write_table(tmp_path / "a.parquet", {"text": texts}, row_group_size=70)
+    border = int(file.bytes * cut)
+    spans = [Span(file, 0, border), Span(file, border, file.bytes)]
+    found = [document.sentences for document in read_documents(spans)]
+    assert found == [[text] for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"body": ["x"]}, "no column 'text'; it has body.*--text_field"),
+        ({"text": [1]}, "'text' holds int64; it must hold strings"),
+    ],
+)
+def test_a_table_without_the_text_is_refused(tmp_path, columns, message):
+    files = write_table(tmp_path / "a.parquet", columns)
+    with pytest.raises(UserError, match=message):
+        list(read_documents(files))
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    path = tmp_path / "a.parquet"
+    write_table(path, {"text": [f"Text {i}." for i in range(10_000)]}, row_group_size=1000)
+    whole = path.read_bytes()
+    for damaged in (whole[:-100], b"PAR1" + bytes(50_000) + whole[50_004:], b"no table"):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"a\.parquet is damaged or cut off"):
+            list(read_documents(find_files([str(path)])))
+
+
+def test_bad_text_in_a_table_follows_the_rule(tmp_path):
+    path = tmp_path / "a.parquet"
+    texts = pa.array([b"Good.", b"B\xffd.", b"Fine."]).cast(pa.string(), safe=False)
+    files = write_table(path, {"text": texts})
+    with pytest.raises(UserError, match="not valid UTF-8 at row 2"):
+        list(read_documents(files))
+    counts = ReadCounts()
+    found = read_documents(files, on_bad_text="skip", counts=counts)
+    assert [d.sentences for d in found] == [["Good."], ["Fine."]]
+    assert counts.skipped == 1
+
+
+@pytest.mark.parametrize(
+    ("documents", "expected"),
+    [
+        ("blank_line", [["One.", "Two."], ["Three."]]),
+        ("line", [["One."], ["Two."], ["Three."]]),
+        ("file", [["One.", "Two.", "Three."]]),
+    ],
+)
+def test_what_is_a_document_of_plain_text_is_a_choice(tmp_path, documents, expected):
+    found = read(tmp_path / "a.txt", "One.\nTwo.\n\n\nThree.", plain_text_documents=documents)
+    assert [d.sentences for d in found] == expected
+    assert all(document.is_start for document in found)
+
+
+def test_another_word_for_documents_is_refused(tmp_path):
+    with pytest.raises(UserError, match="must be one of blank_line, line, file"):
+        read(tmp_path / "a.txt", "x", plain_text_documents="page")

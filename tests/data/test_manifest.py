@@ -14,9 +14,9 @@ def test_a_manifest_survives_its_file(dataset_folder, tmp_path):
 
 def test_another_format_version_is_refused(dataset_folder, tmp_path):
     values = json.loads((dataset_folder / "manifest.json").read_text())
-    (tmp_path / "manifest.json").write_text(json.dumps({**values, "format_version": 2}))
+    (tmp_path / "manifest.json").write_text(json.dumps({**values, "format_version": 1}))
     with pytest.raises(
-        UserError, match="format_version 2, and this version of roberta_jax reads 1"
+        UserError, match="format_version 1, and this version of roberta_jax reads 2"
     ):
         Manifest.load(tmp_path)
 

@@ -8,10 +8,12 @@ import sys
 import numpy as np
 import pytest
 
+from roberta_jax.data import part_pool, part_writer, parts
 from roberta_jax.data import prepare as prepare_module
 from roberta_jax.data.byte_bpe import train_byte_bpe
 from roberta_jax.data.manifest import Manifest
-from roberta_jax.data.prepare import PrepareSettings, prepare
+from roberta_jax.data.prepare import prepare
+from roberta_jax.data.prepare_settings import PrepareSettings
 from roberta_jax.data.records import open_dataset
 from roberta_jax.errors import MachineError, UserError
 
@@ -26,6 +28,7 @@ def run(
     said=None,
     validation_inputs=(),
     overwrite=False,
+    num_processes=0,
     **settings,
 ):
     return prepare(
@@ -35,6 +38,7 @@ def run(
         settings=PrepareSettings(**{**SETTINGS, **settings}),
         validation_inputs=[str(path) for path in validation_inputs],
         overwrite=overwrite,
+        num_processes=num_processes,
         say=(said if said is not None else []).append,
     )
 
@@ -47,7 +51,7 @@ def tokens(folder, split):
 
 def test_the_dataset_of_a_corpus_stays_as_it_is(dataset_folder):
     manifest = Manifest.load(dataset_folder)
-    assert manifest.fingerprint == "166ccc11fb1f4a86"
+    assert manifest.fingerprint == "a153f2aa4552a321"
     row = open_dataset(dataset_folder, "train").read(np.array([0]))[0]
     assert row[:6].tolist() == [0, 367, 345, 17, 2, 386]
 
@@ -83,15 +87,16 @@ def test_the_manifest_counts_what_is_there(dataset_folder, documents):
 def test_the_summary_tells_the_counts(corpus_folder, tokenizer_folder, tmp_path):
     said = []
     run([corpus_folder], tokenizer_folder, tmp_path / "out", said=said)
-    assert said[0].startswith("train: 36 documents, ") and "padding" in said[0]
-    assert said[1].startswith("validation: 4 documents, ")
-    assert said[2] == f"written to {tmp_path / 'out'}"
+    assert said[0].startswith("1 parts with about ") and "are free" in said[0]
+    assert said[1].startswith("train: 36 documents, ") and "padding" in said[1]
+    assert said[2].startswith("validation: 4 documents, ")
+    assert said[3] == f"written to {tmp_path / 'out'}"
 
 
 def test_a_second_run_has_nothing_to_do(corpus_folder, tokenizer_folder, tmp_path, monkeypatch):
     output, said = tmp_path / "out", []
     manifest = run([corpus_folder], tokenizer_folder, output)
-    monkeypatch.setattr(prepare_module, "encode_documents", None)
+    monkeypatch.setattr(part_writer, "encode_documents", None)
     assert run([corpus_folder], tokenizer_folder, output, said=said) == manifest
     assert len(said) == 1 and "nothing to do" in said[0]
 
@@ -185,8 +190,8 @@ def test_bad_text_is_counted_in_the_manifest(tokenizer_folder, tmp_path):
     with pytest.raises(UserError, match="at byte 14"):
         run([path], tokenizer_folder, tmp_path / "out")
     manifest = run([path], tokenizer_folder, tmp_path / "out", on_bad_text="replace", said=said)
-    assert manifest.bad_text == {"replaced": 20, "skipped": 0}
-    assert "lines or JSON documents that are not UTF-8: 20 replaced, 0 skipped" in said
+    assert manifest.odd_text == {"replaced": 20, "skipped": 0, "special_names": 0}
+    assert "lines or documents that are not UTF-8: 20 replaced, 0 skipped" in said
 
 
 def test_a_remote_output_is_refused(corpus_folder, tokenizer_folder):
@@ -197,10 +202,10 @@ def test_a_remote_output_is_refused(corpus_folder, tokenizer_folder):
 def test_an_id_outside_the_vocabulary_never_reaches_a_shard(
     corpus_folder, tokenizer_folder, tmp_path, monkeypatch
 ):
-    def wrong(tokenizer, documents, num_processes):
+    def wrong(tokenizer, documents, **options):
         yield "train", True, np.array([tokenizer.vocab_size, 2])
 
-    monkeypatch.setattr(prepare_module, "encode_documents", wrong)
+    monkeypatch.setattr(part_writer, "encode_documents", wrong)
     with pytest.raises(AssertionError, match="outside the vocabulary"):
         run([corpus_folder], tokenizer_folder, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -209,20 +214,21 @@ def test_an_id_outside_the_vocabulary_never_reaches_a_shard(
 SCRIPT = """
 import resource, sys, time
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[5]),) * 2)
-from roberta_jax.data import prepare as module
+from roberta_jax.data import part_writer, prepare as module
+from roberta_jax.data.prepare_settings import PrepareSettings
 from roberta_jax.errors import UserError
 
-class SlowWriter(module.ShardWriter):
+class SlowWriter(part_writer.ShardWriter):
     def write(self, rows):
         print("started", flush=True)
         time.sleep(float(sys.argv[4]))
         super().write(rows)
 
-module.ShardWriter = SlowWriter
+part_writer.ShardWriter = SlowWriter
 try:
     module.prepare(
         inputs=[sys.argv[1]], tokenizer_folder=sys.argv[2], output=sys.argv[3],
-        settings=module.PrepareSettings(sequence_length=32),
+        settings=PrepareSettings(sequence_length=32), say=lambda line: None,
     )
 except UserError as error:
     print(error)
@@ -269,3 +275,141 @@ def test_a_full_disk_ends_in_one_paragraph_and_leaves_nothing(
     assert process.returncode == MachineError.exit_code
     assert "cannot be written" in said.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def many_parts(monkeypatch):
+    """Makes a part of about every 3 kB of text."""
+    monkeypatch.setattr(parts, "PART_BYTES", 3000)
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_processes_change_the_speed_and_no_byte(
+    corpus_folder, tokenizer_folder, tmp_path, many_parts
+):
+    made = [
+        run([corpus_folder], tokenizer_folder, tmp_path / str(n), num_processes=n)
+        for n in (1, 2, 3)
+    ]
+    assert made[0].splits["train"].documents + made[0].splits["validation"].documents == 40
+    assert len(made[0].splits["train"].shards) > 5
+    assert contents(tmp_path / "1") == contents(tmp_path / "2") == contents(tmp_path / "3")
+
+
+def test_a_stopped_run_goes_on_from_its_finished_parts(
+    corpus_folder, tokenizer_folder, tmp_path, many_parts, monkeypatch
+):
+    run([corpus_folder], tokenizer_folder, tmp_path / "whole")
+    write, written, said = part_pool.write_part, [], []
+
+    def stop_at_the_fourth(part, folder, **options):
+        if len(written) == 3:
+            folder.mkdir()
+            (folder / "train-00000.unfinished").write_bytes(b"half")
+            raise KeyboardInterrupt
+        written.append(part.number)
+        return write(part, folder, **options)
+
+    monkeypatch.setattr(part_pool, "write_part", stop_at_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        run([corpus_folder], tokenizer_folder, tmp_path / "out", said=said)
+    assert "3 of " in said[-1] and "the same command goes on" in said[-1]
+    assert not (tmp_path / "out").exists() and (tmp_path / "out.unfinished").is_dir()
+
+    def write_and_note(part, folder, **options):
+        written.append(part.number)
+        return write(part, folder, **options)
+
+    monkeypatch.setattr(part_pool, "write_part", write_and_note)
+    # A file of a finished part that is damaged meanwhile is made again.
+    (shard,) = (tmp_path / "out.unfinished/part-00001").glob("train-*.array_record")
+    shard.write_bytes(shard.read_bytes()[:-1])
+    run([corpus_folder], tokenizer_folder, tmp_path / "out", said=said)
+    assert any(line.startswith("going on: 2 of ") for line in said)
+    assert written[:3] == [0, 1, 2] and written[3:5] == [1, 3]
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert not (tmp_path / "out.unfinished").exists()
+
+
+def test_parts_made_otherwise_are_not_taken(
+    corpus_folder, tokenizer_folder, tmp_path, many_parts, monkeypatch
+):
+    def stop(folder, *arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module, "_assemble", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run([corpus_folder], tokenizer_folder, tmp_path / "out")
+    said = []
+    run([corpus_folder], tokenizer_folder, tmp_path / "out", sequence_length=40, said=said)
+    assert not any(line.startswith("going on") for line in said)
+    run([corpus_folder], tokenizer_folder, tmp_path / "whole", sequence_length=40)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_what_is_damaged_is_named_and_the_rest_is_kept(
+    corpus_folder, tokenizer_folder, tmp_path, many_parts
+):
+    folder = tmp_path / "corpus"
+    shutil.copytree(corpus_folder, folder)
+    whole = (folder / "c.jsonl.gz").read_bytes()
+    (folder / "c.jsonl.gz").write_bytes(whole[:-20])
+    for num_processes in (1, 2):
+        with pytest.raises(UserError, match=r"c\.jsonl\.gz is damaged or cut off"):
+            run([folder], tokenizer_folder, tmp_path / "out", num_processes=num_processes)
+    (folder / "c.jsonl.gz").write_bytes(whole)
+    said = []
+    run([folder], tokenizer_folder, tmp_path / "out", said=said)
+    assert said[0].startswith("going on: ")
+
+
+@pytest.mark.parametrize("format", ["doc_sentences", "segment_pair", "sentence_pair"])
+def test_packed_formats_keep_examples_and_labels(corpus_folder, tokenizer_folder, tmp_path, format):
+    manifest = run(
+        [corpus_folder], tokenizer_folder, tmp_path / "out", format=format, sequence_length=64
+    )
+    assert manifest.attention == "example"
+    dataset = open_dataset(tmp_path / "out", "train")
+    index = np.arange(len(dataset))
+    rows, labels = dataset.read(index), dataset.read_labels(index)
+    split = manifest.splits["train"]
+    assert rows.shape == (split.rows, 64) and labels.shape == (split.rows, manifest.label_slots)
+    assert (rows == 0).sum() == split.examples > split.rows
+    if manifest.label_slots:
+        assert (labels == 1).sum() == split.next_pairs
+        assert (labels == 2).sum() == split.random_pairs
+        np.testing.assert_array_equal((labels > 0).sum(1), (rows == 0).sum(1))
+    else:
+        assert format == "doc_sentences"
+
+
+def test_pairs_need_several_documents(tokenizer_folder, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("The old river came back.\nThe wind fell.\n" * 50)
+    with pytest.raises(UserError, match="found one: the corpus has 1 documents.*blank line"):
+        run(
+            [path],
+            tokenizer_folder,
+            tmp_path / "out",
+            format="segment_pair",
+            validation_fraction=0,
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_names_of_special_tokens_in_the_text_are_text_and_counted(tokenizer_folder, tmp_path):
+    path, said = tmp_path / "a.txt", []
+    path.write_text("A <mask> and <s> in the old <maske>.\n" * 20)
+    manifest = run([path], tokenizer_folder, tmp_path / "out", said=said)
+    assert manifest.odd_text["special_names"] == 40
+    assert any("spells special tokens, such as <mask>, 40 times" in line for line in said)
+    rows = open_dataset(tmp_path / "out", "train").read(np.arange(manifest.splits["train"].rows))
+    assert (rows == 0).sum() == len(rows) and (rows != 399).all()

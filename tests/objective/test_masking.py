@@ -312,3 +312,17 @@ def test_eight_devices_draw_what_one_device_draws():
     batch = jax.jit(lambda *inputs: draw(*inputs, KEY))(*spread)
     assert len(batch.tokens.sharding.device_set) == 8
     assert_same(batch, dynamic(ROWS, index, epoch))
+
+
+def test_rows_of_several_examples_have_segments():
+    rows = np.full((2, LENGTH), PAD, np.int32)
+    rows[0, :10] = [START, 5, 6, END, START, 7, 8, 9, END, START]
+    rows[1] = [START, *range(5, LENGTH + 3), END]
+    index = jnp.arange(2, dtype=jnp.uint32)
+    packed = Masker(MaskingConfig(mask_special_tokens=True), VOCAB, SPECIAL, MASK, PAD, START)
+    masked = packed(jnp.asarray(rows), index, index, KEY)
+    # Also where <s> itself is masked.
+    assert masked.segments[0].tolist() == [1] * 4 + [2] * 5 + [3] * (LENGTH - 9)
+    assert masked.segments[1].tolist() == [1] * LENGTH
+    whole = Masker(MaskingConfig(), VOCAB, SPECIAL, MASK)(jnp.asarray(rows), index, index, KEY)
+    assert whole.segments is None

@@ -12,7 +12,8 @@ from jax.experimental.compilation_cache import compilation_cache
 from roberta_jax import config as c
 from roberta_jax.checkpoint.store import CheckpointStore
 from roberta_jax.data.byte_bpe import train_byte_bpe
-from roberta_jax.data.prepare import PrepareSettings, prepare
+from roberta_jax.data.prepare import prepare
+from roberta_jax.data.prepare_settings import PrepareSettings
 from roberta_jax.optim.adamw import make_optimizer
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.parallel.tables import abstract
@@ -45,7 +46,13 @@ def make_text(*, seed=0, num_documents=60):
 
 
 def make_dataset(
-    folder, *, seed=0, vocab_size=VOCAB_SIZE, sequence_length=SEQUENCE_LENGTH, validation=0.1
+    folder,
+    *,
+    seed=0,
+    vocab_size=VOCAB_SIZE,
+    sequence_length=SEQUENCE_LENGTH,
+    validation=0.1,
+    format="full_sentences",
 ):
     """Writes text, tokenizer and dataset under `folder`; returns the dataset's folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +64,10 @@ def make_dataset(
         tokenizer_folder=folder / "tokenizer",
         output=folder / "dataset",
         settings=PrepareSettings(
-            sequence_length=sequence_length, validation_fraction=validation, rows_per_shard=100
+            format=format,
+            sequence_length=sequence_length,
+            validation_fraction=validation,
+            rows_per_shard=100,
         ),
         say=lambda line: None,
     )

@@ -308,7 +308,8 @@ def test_changed_settings_and_data_are_said(dataset, complete, tmp_path, capsys)
     assert read_config(workdir).train.log_every_steps == 4
     longer = dataset.parent / "text.txt"
     (tmp_path / "more.txt").write_text(longer.read_text() + "\nThe wind came back.\n")
-    from roberta_jax.data.prepare import PrepareSettings, prepare
+    from roberta_jax.data.prepare import prepare
+    from roberta_jax.data.prepare_settings import PrepareSettings
 
     prepare(
         inputs=[str(tmp_path / "more.txt")],

@@ -71,7 +71,8 @@ def gradient(config, batch, num_microbatches, keys=KEYS):
     """With dropout, whose keys belong to the rows."""
     params = init_params(config.encoder, jax.random.key(0))
     function = gradient_function(num_microbatches, config.encoder.vocab_size)
-    return jax.device_get(function(params, batch, jnp.asarray(keys)))
+    keys = None if keys is None else jnp.asarray(keys)
+    return jax.device_get(function(params, batch, keys))
 
 
 def assert_close(left, right):
@@ -198,3 +199,35 @@ def test_the_loss_falls_on_rows_that_are_seen_again(data):
             losses.append(float(metrics.sums.loss / metrics.sums.count))
     assert losses[0] == pytest.approx(np.log(300), abs=0.1)  # Nothing is known yet.
     assert losses[-1] < losses[0] - 1.5
+
+
+def test_examples_of_a_packed_row_are_trained_as_if_each_had_its_own(data, config):
+    """Loss and gradient of two examples in one row are those of the two in rows of their own."""
+    tokenizer = data.tokenizer()
+    first, second = [0, 10, 11, 12, 13, 2], [0, 14, 15, 16, 2]
+    length = len(first) + len(second)
+
+    def batch(rows, positions, targets, weights, segments=None):
+        tokens = np.full((len(rows), length), tokenizer.pad_id, np.int32)
+        for row, ids in zip(tokens, rows, strict=True):
+            row[: len(ids)] = ids
+        if segments == "example":
+            segments = jnp.cumsum(tokens == 0, axis=1, dtype=jnp.int32)
+        return MaskedBatch(
+            jnp.asarray(tokens),
+            jnp.asarray(positions, jnp.int32),
+            jnp.asarray(targets, jnp.int32),
+            jnp.asarray(weights, jnp.float32),
+            segments,
+        )
+
+    packed = ([[*first, *second]], [[2, 8]], [[20, 21]], [[1, 1]])
+    apart = ([first, second], [[2, 0], [2, 0]], [[20, 0], [21, 0]], [[1, 0], [1, 0]])
+    wanted, sums = gradient(config, batch(*apart), 1, keys=None)
+    found, found_sums = gradient(config, batch(*packed, "example"), 1, keys=None)
+    np.testing.assert_allclose(found_sums.loss, sums.loss, rtol=1e-6)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    # Without the segments, the examples see each other.
+    _, seen = gradient(config, batch(*packed), 1, keys=None)
+    assert abs(float(seen.loss - sums.loss)) > 1e-4

@@ -1,0 +1,89 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from roberta_jax.data.inspection import (
+    describe,
+    histogram,
+    lengths_of,
+    sample_indices,
+    verify_dataset,
+)
+from roberta_jax.data.manifest import Manifest
+from roberta_jax.errors import UserError
+
+
+def test_lengths_of_examples_and_sentences(tokenizer):
+    rows = np.array(
+        [
+            [0, 10, 11, 2, 12, 2, 0, 13, 2, 1],
+            [0, 14, 2, 2, 15, 16, 17, 2, 1, 1],
+        ]
+    )
+    lengths = lengths_of(rows, tokenizer)
+    assert lengths.examples.tolist() == [6, 3, 8]
+    assert lengths.sentences.tolist() == [2, 1, 1, 1, 3]
+
+
+def test_a_histogram_draws_shares():
+    lines = histogram(np.array([1] * 30 + [4] * 10 + [5] * 20), bins=3)
+    assert lines == [
+        "  1 to 2 tokens  50.0% " + "█" * 40,
+        "  3 to 4 tokens  16.7% " + "█" * 13,
+        "  5 to 5 tokens  33.3% " + "█" * 27,
+    ]
+    assert histogram(np.array([], int)) == ["  none"]
+    assert len(histogram(np.array([5, 5, 5]))) == 1
+
+
+def test_samples_are_evenly_spaced():
+    assert sample_indices(10, 3).tolist() == [0, 3, 6]
+    assert sample_indices(2, 3).tolist() == [0, 1]
+    assert sample_indices(0, 3).tolist() == []
+
+
+def test_the_description_has_the_counts_of_the_manifest(dataset_folder):
+    text = "\n".join(describe(dataset_folder))
+    manifest = Manifest.load(dataset_folder)
+    for part in (
+        f"full_sentences, rows of 32 tokens as uint16, fingerprint {manifest.fingerprint}",
+        f"fingerprint {manifest.tokenizer.fingerprint}",
+        "sequence_length=32",
+        "b.jsonl",
+        "train: 36 documents",
+        "validation: 4 documents",
+        "examples (of 344 rows)",
+    ):
+        assert part in text
+
+
+def test_an_intact_dataset_verifies(dataset_folder):
+    lines = list(verify_dataset(dataset_folder))
+    assert len(lines) == 5 and lines[0] == "train-00000-of-00004.array_record: 100 rows, intact"
+
+
+def test_every_damage_is_found_and_named(dataset_folder, tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(dataset_folder, folder)
+    first = folder / "train-00000-of-00004.array_record"
+    data = bytearray(first.read_bytes())
+    place = data.find(b"\x00\x00", 3000)  # Somewhere in the records.
+    data[len(data) // 3] ^= 1
+    first.write_bytes(data)
+    (folder / "train-00002-of-00004.array_record").unlink()
+    lines = []
+    with pytest.raises(UserError) as raised:
+        lines += verify_dataset(folder)
+    message = str(raised.value)
+    assert place and "2 shards of" in message
+    assert "train-00000-of-00004.array_record: its sha256 is" in message
+    assert "train-00002-of-00004.array_record: No such file" in message
+    # The others were looked at all the same.
+    assert "train-00003" not in message
+
+
+def test_a_folder_that_is_no_dataset_is_refused(tmp_path):
+    for look in (describe, verify_dataset):
+        with pytest.raises(UserError, match="is no prepared dataset"):
+            list(look(tmp_path))
