@@ -1,7 +1,9 @@
 """Trains a tokenizer on text, or imports a published vocabulary, and writes its folder.
 
 roberta-jax tokenizer --input='books/*.jsonl.gz' --vocab_size=16384 --output=tokenizer
+roberta-jax tokenizer --input='books/*.jsonl.gz' --kind=char_bpe --output=tokenizer
 roberta-jax tokenizer --vocab_json=vocab.json --merges_txt=merges.txt --output=tokenizer
+roberta-jax tokenizer --sentencepiece_model=sentencepiece.bpe.model --output=tokenizer
 
 The input is plain text (.txt, a blank line between documents) or JSON lines (.jsonl, .json), each
 also as .gz. The folder opens with transformers' AutoTokenizer too.
@@ -12,7 +14,8 @@ from typing import Any
 from absl import flags as absl_flags
 
 from roberta_jax.data import tokenizer_folder
-from roberta_jax.data.corpus import BAD_TEXT_RULES
+from roberta_jax.data.bad_text import BAD_TEXT_RULES
+from roberta_jax.data.char_bpe import NORMALIZATIONS
 from roberta_jax.errors import UserError
 
 SUMMARY = "train or import a tokenizer"
@@ -24,12 +27,25 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
         "input", [], "A file, folder or glob; may be repeated.", flag_values=flags
     )
     absl_flags.DEFINE_enum(
-        "kind", "byte_bpe", tokenizer_folder.KINDS, "How text becomes tokens.", flag_values=flags
+        "kind",
+        "byte_bpe",
+        tokenizer_folder.KINDS,
+        "How text becomes tokens: RoBERTa's BPE of bytes, or BERT's of characters.",
+        flag_values=flags,
     )
+    sizes = ", ".join(f"{size} for {kind}" for kind, size in tokenizer_folder.VOCAB_SIZES.items())
     absl_flags.DEFINE_integer(
         "vocab_size",
-        50_265,
-        "Entries, special tokens included; roberta-base has 50265.",
+        None,
+        f"Entries, special tokens included; unless given, {sizes}.",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_enum(
+        "normalization",
+        None,
+        NORMALIZATIONS,
+        "char_bpe: sentencepiece's rule for cleaning the text; unless given, "
+        f"{NORMALIZATIONS[0]}, which makes it lower case.",
         flag_values=flags,
     )
     absl_flags.DEFINE_integer(
@@ -52,6 +68,12 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
         "vocab_json", "", "Import: vocabulary in roberta-base's layout.", flag_values=flags
     )
     absl_flags.DEFINE_string("merges_txt", "", "Import: its merge rules.", flag_values=flags)
+    absl_flags.DEFINE_string(
+        "sentencepiece_model",
+        "",
+        "Import: a model of sentencepiece, such as XLM-RoBERTa's.",
+        flag_values=flags,
+    )
     absl_flags.DEFINE_string("output", "", "Folder to write.", flag_values=flags)
     absl_flags.DEFINE_bool(
         "overwrite", False, "Replace an output made from something else.", flag_values=flags
@@ -66,9 +88,11 @@ def run(flags: Any, arguments: list[str]) -> int:
         )
     if not flags.output:
         raise UserError("--output is missing: the folder that the tokenizer is written to.")
-    if bool(flags.vocab_json) != bool(flags.merges_txt) or (flags.vocab_json and flags.input):
+    given = [bool(flags.input), bool(flags.vocab_json), bool(flags.sentencepiece_model)]
+    if bool(flags.vocab_json) != bool(flags.merges_txt) or sum(given) > 1:
         raise UserError(
-            "Give --input to train, or --vocab_json together with --merges_txt to import."
+            "Give --input to train, or to import --vocab_json together with --merges_txt, or "
+            "--sentencepiece_model."
         )
     if flags.vocab_json:
         tokenizer_folder.import_tokenizer_folder(
@@ -78,9 +102,20 @@ def run(flags: Any, arguments: list[str]) -> int:
             overwrite=flags.overwrite,
         )
         return 0
+    if flags.sentencepiece_model:
+        tokenizer_folder.import_sentencepiece_folder(
+            model=flags.sentencepiece_model, output=flags.output, overwrite=flags.overwrite
+        )
+        return 0
+    needs_rule = flags.kind == "char_bpe" and flags.normalization is None
     settings = tokenizer_folder.TrainingSettings(
         kind=flags.kind,
-        vocab_size=flags.vocab_size,
+        vocab_size=(
+            tokenizer_folder.VOCAB_SIZES[flags.kind]
+            if flags.vocab_size is None
+            else flags.vocab_size
+        ),
+        normalization=NORMALIZATIONS[0] if needs_rule else flags.normalization,
         sample_megabytes=flags.sample_megabytes,
         text_field=flags.text_field,
         on_bad_text=flags.on_bad_text,

@@ -1,13 +1,17 @@
 """Text on disk goes in, NumPy batches of token ids come out; nothing here imports jax.
 
-The way of a document: `inputs` finds and opens files, `corpus` reads a `Document` of sentences (cut
-by `sentences`; `embedded` finds prose on the machine instead), `validation_split` says where it
-goes, `encoding` makes ids of it on several cores with the `tokenizer` (`words` remembers what it
-knows), `formats` packs sentences into rows of one length, `records` stores rows in ArrayRecord
-shards, which the `manifest` describes, and reads them back, `loader` gives the `Batch` at any
-position of a run.
+The way of a document: `inputs` finds files and reads their lines (`compression` opens them,
+`parquet` reads tables), `corpus` makes a `Document` of sentences (cut by `sentences`; `bad_text` is
+what is no UTF-8; `embedded` finds prose on the machine instead), `validation_split` says where it
+goes, `encoding` makes ids of it with the `tokenizer` (`words` remembers what it knows), `formats`
+makes rows of it (`rows` says what every format gives; `doc_sentences` and `pairs` are two more
+formats, and `packing` fills their rows), `records` stores rows in ArrayRecord shards, which the
+`manifest` describes, and reads them back, `loader` gives the `Batch` at any position of a run.
 
-`prepare` runs the way up to the records, `tokenizer_folder` makes a tokenizer from a corpus, in the
-files that `transformers_layout` lists; both write through `output_folder`, which is all or nothing,
-and show their `progress`.
+`prepare` runs the way up to the records by its `prepare_settings`: `parts` divides the corpus,
+`part_writer` makes one part, `part_pool` all of them, in several `processes`. `inspection` shows
+what came of it. `tokenizer_folder` makes a tokenizer from a corpus (`byte_bpe`, `char_bpe`) or
+of published files (`json_tokenizer`, `sentencepiece_model`), in the layout that
+`transformers_layout` has. All write through `output_folder`, which is all or nothing, and show
+their `progress`.
 """

@@ -4,6 +4,7 @@ The special ids are RoBERTa's: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, and `<ma
 """
 
 import hashlib
+import itertools
 import json
 import pathlib
 import re
@@ -107,13 +108,23 @@ class ByteBpeTokenizer(Tokenizer):
         fraction of the time. Sentences must hold no line break and no white space at their ends.
         """
         joined = [_joined(sentences, blank_between) for sentences in sentence_groups]
-        groups = [self._words.encode(text) for text in joined]
-        unknown = [text for text, ids in zip(joined, groups, strict=True) if ids is None]
-        others = iter(self.encode_batch(unknown))
-        return [
-            np.where(ids == self.newline_id, np.uint32(self.eos_id), ids)
-            for ids in (np.array(next(others), np.uint32) if ids is None else ids for ids in groups)
-        ]
+        known = [self._words.knows(text) for text in joined]
+        # All at once: a group ends where its last sentence does.
+        ids = self._words.encode("".join(itertools.compress(joined, known)))
+        ids = np.where(ids == self.newline_id, np.uint32(self.eos_id), ids)
+        counts = [len(group) for group in itertools.compress(sentence_groups, known)]
+        ends = np.concatenate([[0], np.flatnonzero(ids == self.eos_id) + 1])
+        groups = iter(np.split(ids, ends[np.cumsum(counts)][:-1]) if counts else [])
+        others = iter(
+            self.encode_batch(
+                [text for text, is_known in zip(joined, known, strict=True) if not is_known]
+            )
+        )
+        return [next(groups) if is_known else self._with_ends(next(others)) for is_known in known]
+
+    def _with_ends(self, ids: list[int]) -> np.ndarray:
+        found = np.array(ids, np.uint32)
+        return np.where(found == self.newline_id, np.uint32(self.eos_id), found)
 
     def encode_with_masks(self, text: str) -> list[int]:
         """Ids of a text in which `<mask>` stands for the mask id.

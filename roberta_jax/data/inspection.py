@@ -110,7 +110,7 @@ def describe(folder: str | pathlib.Path) -> Iterator[str]:
         lengths = lengths_of(dataset.read(index), tokenizer)
         yield f"  examples (of {len(index):,} rows):"
         yield from ("  " + line for line in histogram(lengths.examples))
-        yield "  sentences of these:"
+        yield f"  {'segments' if manifest.label_slots else 'sentences'} of these:"
         yield from ("  " + line for line in histogram(lengths.sentences))
 
 

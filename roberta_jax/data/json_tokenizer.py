@@ -4,19 +4,23 @@ import copy
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tokenizers
 
 from roberta_jax.data.byte_bpe import BYTE_OF_CHARACTER
-from roberta_jax.data.tokenizer import Tokenizer, unicode_only
+from roberta_jax.data.tokenizer import Tokenizer, blank_follows, unicode_only
+from roberta_jax.data.transformers_layout import COLLAPSE_BLANKS
+from roberta_jax.data.words import WordEncoder
 from roberta_jax.errors import UserError
 
 FILE_NAME = "tokenizer.json"
 _SETTINGS_NAMES = ("tokenizer_config.json", "special_tokens_map.json")
 _NO_CHARACTER = "\U0010ffff"
+BLANK = "\N{LOWER ONE EIGHTH BLOCK}"  # How sentencepiece spells the blank before a word.
 # The parts of tokenizer.json that decide the ids.
 _DECISIVE = ("added_tokens", "normalizer", "pre_tokenizer", "model")
 # Our name of a role, transformers' names, and what the token is called where no file says it.
@@ -27,6 +31,21 @@ _ROLES = (
     ("unk_id", ("unk_token",), ("<unk>", "[UNK]")),
     ("mask_id", ("mask_token",), ("<mask>", "[MASK]")),
 )
+
+
+class _Words(WordEncoder):
+    """Encodes from memory where words, which stand between blanks, are encoded independently."""
+
+    def encode_groups(
+        self, sentence_groups: Sequence[Sequence[str]], eos_id: int
+    ) -> Iterator[bytes]:
+        """The ids, uint32, of each group's sentences, each followed by `eos_id`."""
+        groups = [[sentence.split(" ") for sentence in group] for group in sentence_groups]
+        self._learn({word for group in groups for words in group for word in words})
+        end = np.uint32(eos_id).tobytes()
+        ids_of = self._ids_of_word.__getitem__
+        for group in groups:
+            yield b"".join(b"".join(map(ids_of, words)) + end for words in group)
 
 
 class JsonTokenizer(Tokenizer):
@@ -72,9 +91,11 @@ class JsonTokenizer(Tokenizer):
         special |= {i for i, token in enumerate(self._tokens) if _is_unused(token)}
         self.special_ids = tuple(sorted(special))
         self._byte_level = (content.get("decoder") or {}).get("type") == "ByteLevel"
+        self._byte_fallback = bool(content["model"].get("byte_fallback"))
         self._continuation = content["model"].get("continuing_subword_prefix") or ""
         # RoBERTa's pairs have two separators; WordPiece is BERT's.
         self.double_separator = self.kind != "wordpiece"
+        self._words = _Words(self.encode_batch) if _has_separate_words(content) else None
         decisive = [self.kind, {name: content.get(name) for name in _DECISIVE}]
         canonical = json.dumps(decisive, sort_keys=True)
         self.fingerprint = hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -104,8 +125,17 @@ class JsonTokenizer(Tokenizer):
         (text,) = unicode_only([text])
         return self._spelled.encode(text, add_special_tokens=False).ids
 
-    def encode_sentences(self, sentence_groups: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    def encode_sentences(
+        self, sentence_groups: Sequence[Sequence[str]], *, blank_between: bool = False
+    ) -> list[np.ndarray]:
         """Ids of groups of sentences, each followed by `</s>`: one uint32 [n] per group."""
+        if blank_between and not self._words:  # With `_words`, every text has a blank in front.
+            sentence_groups = [_as_running_text(group) for group in sentence_groups]
+        if self._words and not any(BLANK in text for group in sentence_groups for text in group):
+            return [
+                np.frombuffer(data, np.uint32)
+                for data in self._words.encode_groups(sentence_groups, self.eos_id)
+            ]
         ids = iter(self.encode_batch([text for group in sentence_groups for text in group]))
         return [
             np.array([i for _ in group for i in [*next(ids), self.eos_id]], np.uint32)
@@ -142,10 +172,12 @@ class JsonTokenizer(Tokenizer):
     def _piece(self, token: str) -> bytes:
         if self._byte_level and set(token) <= BYTE_OF_CHARACTER.keys():
             return bytes(BYTE_OF_CHARACTER[character] for character in token)
+        if self._byte_fallback and (byte := re.fullmatch("<0x([0-9A-F]{2})>", token)):
+            return bytes.fromhex(byte[1])
         if self._continuation:
             begins = not token.startswith(self._continuation)
             return (f" {token}" if begins else token.removeprefix(self._continuation)).encode()
-        return token.replace("\N{LOWER ONE EIGHTH BLOCK}", " ").encode()
+        return token.replace(BLANK, " ").encode()
 
     def _role(
         self,
@@ -203,6 +235,37 @@ def _without_names(content: dict[str, Any]) -> dict[str, Any]:
     else:
         model["vocab"] = [[hidden(name), score] for name, score in model["vocab"]]
     return content
+
+
+def _as_running_text(sentences: Sequence[str]) -> list[str]:
+    before = ["", *sentences[:-1]]
+    return [
+        f" {sentence}" if previous and blank_follows(previous) else sentence
+        for previous, sentence in zip(before, sentences, strict=False)
+    ]
+
+
+def _has_separate_words(content: dict[str, Any]) -> bool:
+    """Whether this is a tokenizer that `sentencepiece_model` made by a rule of sentencepiece.
+
+    These rules do nothing across a blank, and no piece reaches over one. The exception is a text
+    with the sign `BLANK` of its own, which is kept inside a text and goes at its end.
+    """
+    steps = (content.get("normalizer") or {}).get("normalizers") or []
+    names = "".join(f"{step['type']} " for step in steps)
+    cutting = content.get("pre_tokenizer") or {}
+    return (
+        re.fullmatch("(NFC (Lowercase )?Precompiled )?(Replace ){3}Prepend Replace ", names)
+        is not None
+        and steps[-5:-2]
+        == [
+            {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
+            for pattern, content in COLLAPSE_BLANKS
+        ]
+        and cutting.get("type") == "Metaspace"
+        and cutting.get("prepend_scheme") == "never"
+        and cutting.get("split") is True
+    )
 
 
 def _is_unused(token: str) -> bool:

@@ -368,11 +368,12 @@ def _summarize(manifest: Manifest, output: pathlib.Path, say: Callable[[str], No
         if not split.rows:
             continue
         padding: Any = split.padding_tokens / max(split.rows * manifest.sequence_length, 1)
+        cut = "cut to fit" if manifest.label_slots else "divided over rows"
         say(
             f"{name}: {split.documents:,} documents, {split.sentences:,} sentences, "
             f"{split.tokens:,} tokens in {split.rows:,} rows of {manifest.sequence_length}, "
             f"{padding:.2%} padding, {split.over_long_sentences:,} sentences longer than a row "
-            f"(divided over rows), unigram entropy {split.unigram_entropy_nats:.3f} nats, "
+            f"({cut}), unigram entropy {split.unigram_entropy_nats:.3f} nats, "
             f"{len(split.shards)} shards"
         )
         if split.examples != split.rows:

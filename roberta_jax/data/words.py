@@ -56,17 +56,15 @@ class WordEncoder:
         self._ids_of_word: dict[str, bytes] = {}
         self._bytes = 0
 
-    def encode(self, text: str) -> np.ndarray | None:
-        """Ids uint32 [n], or None when the text has characters that must be encoded otherwise."""
-        if not text.isascii() and _UNKNOWN.search(text):
-            return None
+    def knows(self, text: str) -> bool:
+        """Whether all characters of the text are such as `encode` takes."""
+        return text.isascii() or not _UNKNOWN.search(text)
+
+    def encode(self, text: str) -> np.ndarray:
+        """Ids uint32 [n] of a text of known characters."""
         words = _WORD.findall(text)
-        try:
-            data = b"".join(map(self._ids_of_word.__getitem__, words))
-        except KeyError:
-            self._learn(set(words))
-            data = b"".join(map(self._ids_of_word.__getitem__, words))
-        return np.frombuffer(data, np.uint32)
+        self._learn(set(words))
+        return np.frombuffer(b"".join(map(self._ids_of_word.__getitem__, words)), np.uint32)
 
     def _learn(self, words: set[str]) -> None:
         if self._bytes > MOST_BYTES:

@@ -115,6 +115,21 @@ def test_sentences_are_encoded_alone(unigram):
     assert all(ids.dtype == np.uint32 for ids in found)
 
 
+def test_sentences_of_running_text_keep_the_blank_between_them(
+    unigram, word_pieces, tokenizer, tmp_path
+):
+    groups = [["the river", "wind"], [], ["old"], ["\u6c34\u3002", "\u98a8"]]
+    for other in (unigram, word_pieces):  # Here every text begins with a blank, or none does.
+        plain, running = (other.encode_sentences(groups, blank_between=b) for b in (False, True))
+        assert [ids.tolist() for ids in plain] == [ids.tolist() for ids in running]
+    byte_level = with_added_tokens(tmp_path, tokenizer, "<user>")
+    found = byte_level.encode_sentences(groups, blank_between=True)
+    wanted = tokenizer.encode_sentences(groups, blank_between=True)
+    assert isinstance(byte_level, JsonTokenizer)
+    assert [ids.tolist() for ids in found] == [ids.tolist() for ids in wanted]
+    assert found[0].tolist() != tokenizer.encode_sentences(groups)[0].tolist()
+
+
 def test_pieces_have_the_blank_before_a_word(unigram, word_pieces):
     assert unigram.pieces()[5:13] == [*(f" {word}".encode() for word in WORDS), b"r", b"s"]
     assert word_pieces.pieces()[5:7] == [b"[MASK]", b" the"]

@@ -8,10 +8,14 @@ from hypothesis import strategies as st
 
 transformers = pytest.importorskip("transformers")
 
+from roberta_jax.data import char_bpe  # noqa: E402
 from roberta_jax.data.byte_bpe import train_byte_bpe  # noqa: E402
+from roberta_jax.data.sentencepiece_model import read_sentencepiece  # noqa: E402
 from roberta_jax.data.tokenizer_folder import load_tokenizer  # noqa: E402
 from roberta_jax.errors import UserError  # noqa: E402
+from tests.data.test_char_bpe import TEXT as SENTENCEPIECE_TEXT  # noqa: E402
 from tests.data.test_json_tokenizer import write_unigram, write_word_pieces  # noqa: E402
+from tests.data.test_sentencepiece_model import train as train_sentencepiece  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
@@ -139,3 +143,40 @@ def test_other_vocabularies(tmp_path_factory, write, name, text):
     assert theirs(text, text)["input_ids"] == mine.row(mine.encode(text), mine.encode(text))
     masked = f"stone {mine.mask_token} {text}"
     assert theirs(masked)["input_ids"] == mine.row(mine.encode_with_masks(masked))
+
+
+@pytest.fixture(scope="module", params=["char_bpe", "unigram"])
+def through_sentencepiece(request, tmp_path_factory):
+    """(ours, transformers') of a vocabulary trained or imported through sentencepiece."""
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "char_bpe":
+        char_bpe.train_char_bpe(SENTENCEPIECE_TEXT, 300).save(folder)
+    else:
+        train_sentencepiece(folder / "x.model")
+        read_sentencepiece(folder / "x.model").save(folder)
+    return load_tokenizer(folder), transformers.AutoTokenizer.from_pretrained(folder)
+
+
+@given(first=TEXTS, second=TEXTS.filter(bool))
+@settings(max_examples=300)
+@example(first="The OLD  rivér,", second=" Straße")
+def test_ids_of_vocabularies_through_sentencepiece(through_sentencepiece, first, second):
+    mine, theirs = through_sentencepiece
+    ids, others = mine.encode(first), mine.encode(second)
+    assert theirs(first)["input_ids"] == mine.row(ids)
+    assert theirs(first, second)["input_ids"] == mine.row(ids, others)
+    masked = f"{first} <mask>{second}"
+    assert theirs(masked)["input_ids"] == mine.row(mine.encode_with_masks(masked))
+
+
+def test_vocabularies_through_sentencepiece_keep_their_special_tokens(
+    through_sentencepiece, tmp_path
+):
+    mine, theirs = through_sentencepiece
+    assert theirs.is_fast and theirs.mask_token_id == mine.mask_id == len(theirs) - 1
+    assert (theirs.cls_token_id, theirs.pad_token_id, theirs.unk_token_id) == (0, 1, 3)
+    assert theirs.sep_token_id == theirs.eos_token_id == 2
+    ids = mine.encode("The old bridge, 1,000.50")
+    assert theirs.decode(ids) == mine.decode(ids)
+    theirs.save_pretrained(tmp_path)
+    assert load_tokenizer(tmp_path).fingerprint == mine.fingerprint

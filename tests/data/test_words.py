@@ -43,12 +43,12 @@ def test_contractions_are_cut_in_lower_case_only():
 
 def test_other_characters_are_left_to_the_tokenizer(tokenizer):
     encoder = WordEncoder(tokenizer.encode_batch)
-    assert encoder.encode("日本") is None
-    assert encoder.encode("a 🙂") is None
-    assert (
-        encoder.encode("\u0378") is None
-    )  # Unassigned: its kind may change with the next Unicode.
-    assert encoder.encode(chr(sys.maxunicode)) is None
+    assert encoder.knows("a é\u0950\n") and encoder.knows("")
+    assert not encoder.knows("日本")
+    assert not encoder.knows("a 🙂")
+    # Unassigned: its kind may change with the next Unicode.
+    assert not encoder.knows("\u0378")
+    assert not encoder.knows(chr(sys.maxunicode))
 
 
 def test_memory_is_bounded(tokenizer, monkeypatch):
