@@ -9,9 +9,9 @@ formats, and `packing` fills their rows), `records` stores rows in ArrayRecord s
 `manifest` describes, and reads them back, `loader` gives the `Batch` at any position of a run.
 
 `prepare` runs the way up to the records by its `prepare_settings`: `parts` divides the corpus,
-`part_writer` makes one part, `part_pool` all of them, in several `processes`. `inspection` shows
-what came of it. `tokenizer_folder` makes a tokenizer from a corpus (`byte_bpe`, `char_bpe`) or
-of published files (`json_tokenizer`, `sentencepiece_model`), in the layout that
-`transformers_layout` has. All write through `output_folder`, which is all or nothing, and show
-their `progress`.
+`part_writer` makes one part, `part_pool` all of them, in several `processes`, and `assembly` joins
+them. `inspection` shows what came of it. `tokenizer_folder` makes a tokenizer from a corpus
+(`byte_bpe`, `char_bpe`) or of published files (`json_tokenizer`, `sentencepiece_model`), in the
+layout that `transformers_layout` has. All write through `output_folder`, which is all or nothing,
+and show their `progress`.
 """

@@ -345,7 +345,7 @@ def test_parts_made_otherwise_are_not_taken(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare_module, "_assemble", stop)
+        patch.setattr(prepare_module, "assemble", stop)
         with pytest.raises(KeyboardInterrupt):
             run([corpus_folder], tokenizer_folder, tmp_path / "out")
     said = []
