@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 
 from roberta_jax.errors import DISK_ERRORS, MachineError, UserError
 
+# In a folder that is not finished, and may be gone on with.
+UNFINISHED_NAME = "UNFINISHED.txt"
 # What a place answers where no folder can be: there is a file in the way, for example.
 _NO_PLACE = {errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR}
 
@@ -68,7 +70,13 @@ def resumable_folder(
       worth_keeping: tells of the folder, when the block raises, whether it stays.
 
     Yields:
-      `OUTPUT.unfinished`, empty or as the last block left it.
+      `OUTPUT.unfinished`, empty or as the last block left it, but for `UNFINISHED_NAME`, which says
+      what it is.
+
+    Raises:
+      UserError: another process is writing the same output now, or there is another folder of that
+        name.
+      MachineError: the disk is full, or the place cannot be written.
     """
     if output.is_symlink():
         output = output.resolve()
@@ -80,9 +88,21 @@ def resumable_folder(
         lock = os.open(unfinished, os.O_RDONLY)
         try:
             _lock(lock, output, unfinished)
+            mark = unfinished / UNFINISHED_NAME
+            if any(unfinished.iterdir()) and not mark.is_file():
+                raise UserError(
+                    f"{unfinished} is the name of a folder that is needed for a while, and there "
+                    "is one already, made by something else. Rename it, or choose another output."
+                )
+            mark.write_text(
+                f"{output.name} was not finished. The command that makes it goes on from here; "
+                "without it, this folder may be removed.\n",
+                encoding="utf-8",
+            )
             complete = False
             try:
                 yield unfinished
+                mark.unlink()
                 _flush_to_disk(unfinished)
                 _put_in_place(unfinished, output)
                 complete = True

@@ -13,6 +13,7 @@ from typing import Any
 
 from roberta_jax.data.bad_text import ReadCounts
 from roberta_jax.data.encoding import processes_for
+from roberta_jax.data.output_folder import UNFINISHED_NAME
 from roberta_jax.data.part_writer import PartResult, write_part
 from roberta_jax.data.parts import Part
 from roberta_jax.data.prepare_settings import PrepareSettings
@@ -47,6 +48,7 @@ def finished_parts(
         if (result := PartResult.load(part_folder(folder, part), key))
     }
     kept = {part_folder(folder, part) for part in parts if part.number in finished}
+    kept.add(folder / UNFINISHED_NAME)
     for path in folder.iterdir():
         if path not in kept:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

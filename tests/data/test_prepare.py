@@ -413,3 +413,12 @@ def test_names_of_special_tokens_in_the_text_are_text_and_counted(tokenizer_fold
     assert any("spells special tokens, such as <mask>, 40 times" in line for line in said)
     rows = open_dataset(tmp_path / "out", "train").read(np.arange(manifest.splits["train"].rows))
     assert (rows == 0).sum() == len(rows) and (rows != 399).all()
+
+
+def test_a_folder_of_somebody_else_is_not_taken_for_ours(corpus_folder, tokenizer_folder, tmp_path):
+    mine = tmp_path / "out.unfinished" / "part-00000" / "thesis.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("years of work")
+    with pytest.raises(UserError, match="made by something else"):
+        run([corpus_folder], tokenizer_folder, tmp_path / "out")
+    assert mine.read_text() == "years of work"
