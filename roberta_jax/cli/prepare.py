@@ -80,10 +80,13 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_enum(
         "sentence_splitter",
         "line",
-        tuple(SPLITTERS),
+        SPLITTERS,
         "line: each line is a sentence; punctuation: lines are cut further after . ! ? by a quick "
-        "rule.",
+        "rule; rules: by those of --language, in any script.",
         flag_values=flags,
+    )
+    absl_flags.DEFINE_string(
+        "language", "en", "Code of the language for --sentence_splitter=rules.", flag_values=flags
     )
     absl_flags.DEFINE_enum(
         "on_bad_text",
@@ -132,6 +135,7 @@ def run(flags: Any, arguments: list[str]) -> int:
         text_field=flags.text_field,
         plain_text_documents=flags.plain_text_documents,
         sentence_splitter=flags.sentence_splitter,
+        language=flags.language,
         on_bad_text=flags.on_bad_text,
         rows_per_shard=flags.rows_per_shard,
     )

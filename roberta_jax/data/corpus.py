@@ -47,6 +47,7 @@ def read_documents(
     *,
     text_field: str = "text",
     sentence_splitter: str = "line",
+    language: str = "en",
     plain_text_documents: str = "blank_line",
     on_bad_text: str = "error",
     counts: ReadCounts | None = None,
@@ -57,6 +58,7 @@ def read_documents(
       spans: files that `find_files` found, or parts of them.
       text_field: key of the text in JSON lines, column of the text in Parquet.
       sentence_splitter: a name in `sentences.SPLITTERS`.
+      language: code of the language whose rules "rules" follows.
       plain_text_documents: what is a document in plain text: what stands between blank lines
         ("blank_line"), every "line", or the whole "file".
       on_bad_text: for text that is not UTF-8: "error", "replace" by U+FFFD, or "skip" the line or
@@ -76,7 +78,7 @@ def read_documents(
             f"plain_text_documents is {plain_text_documents!r}; it must be one of "
             f"{', '.join(PLAIN_TEXT_DOCUMENTS)}."
         )
-    split = splitter(sentence_splitter)
+    split = splitter(sentence_splitter, language)
     counts = counts if counts is not None else ReadCounts()
     stored_before, text_before = counts.stored_bytes, counts.text_bytes
     for item in spans:

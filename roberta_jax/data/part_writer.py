@@ -232,6 +232,7 @@ def _documents(
         part.spans,
         text_field=settings.text_field,
         sentence_splitter=settings.sentence_splitter,
+        language=settings.language,
         plain_text_documents=settings.plain_text_documents,
         on_bad_text=settings.on_bad_text,
         counts=counts,

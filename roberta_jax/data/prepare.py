@@ -240,6 +240,7 @@ def _documents_of(part: Part, settings: PrepareSettings) -> Iterator[Document]:
         part.spans,
         text_field=settings.text_field,
         sentence_splitter=settings.sentence_splitter,
+        language=settings.language,
         plain_text_documents=settings.plain_text_documents,
         on_bad_text=settings.on_bad_text,
     )

@@ -25,6 +25,7 @@ class PrepareSettings:
     text_field: str = "text"
     plain_text_documents: str = "blank_line"
     sentence_splitter: str = "line"
+    language: str = "en"  # Whose rules the sentence splitter "rules" follows.
     on_bad_text: str = "error"
     rows_per_shard: int = 1 << 20
 

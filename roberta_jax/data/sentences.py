@@ -1,7 +1,10 @@
-"""Lines of text → sentences, by a quick rule."""
+"""Lines of text → sentences: as they are, by a quick rule, or by the rules of a language."""
 
+import functools
 import re
 from collections.abc import Callable
+
+import sentencex
 
 from roberta_jax.errors import UserError
 
@@ -34,14 +37,29 @@ def by_punctuation(line: str) -> list[str]:
     return sentences
 
 
-SPLITTERS: dict[str, Callable[[str], list[str]]] = {
-    "line": whole_line,
-    "punctuation": by_punctuation,
-}
+def by_rules(line: str, *, language: str) -> list[str]:
+    """The sentences of a line by the rules of sentencex: abbreviations, quotations, numbers.
+
+    `language` is a code such as "en", "ko" or "zh"; one that sentencex does not know gets its rules
+    for punctuation of any script.
+    """
+    return [sentence for part in sentencex.segment(language, line) if (sentence := part.strip())]
 
 
-def splitter(name: str) -> Callable[[str], list[str]]:
-    """The function for a name in `SPLITTERS`; raises UserError for another."""
+SPLITTERS = ("line", "punctuation", "rules")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
+
+
+def splitter(name: str, language: str = "en") -> Callable[[str], list[str]]:
+    """The function for a name in `SPLITTERS`.
+
+    Raises:
+      UserError: there is none of that name, or `language` is no code of a language.
+    """
     if name not in SPLITTERS:
         raise UserError(f"sentence_splitter is {name!r}; it must be one of {', '.join(SPLITTERS)}.")
-    return SPLITTERS[name]
+    if not _LANGUAGE.fullmatch(language):
+        raise UserError(f"language is {language!r}; it must be a code such as en, ko or zh.")
+    if name == "rules":
+        return functools.partial(by_rules, language=language)
+    return whole_line if name == "line" else by_punctuation

@@ -43,6 +43,7 @@ def test_flags_reach_the_dataset(folder):
         "text_field": "text",
         "plain_text_documents": "blank_line",
         "sentence_splitter": "punctuation",
+        "language": "en",
         "on_bad_text": "skip",
         "rows_per_shard": 9,
     }

@@ -172,7 +172,8 @@ def test_two_documents_are_enough_for_a_validation_split(tokenizer_folder, tmp_p
         ({"format": "segments"}, "must be one of full_sentences"),
         ({"rows_per_shard": 0}, "rows_per_shard is 0"),
         ({"text_field": "body"}, "no field 'body'"),
-        ({"sentence_splitter": "word"}, "line, punctuation"),
+        ({"sentence_splitter": "word"}, "line, punctuation, rules"),
+        ({"sentence_splitter": "rules", "language": "English"}, "a code such as en, ko or zh"),
     ],
 )
 def test_unusable_settings_leave_nothing(

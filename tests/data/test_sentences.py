@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from roberta_jax.data.sentences import splitter
 from roberta_jax.errors import UserError
@@ -36,3 +38,53 @@ def test_nothing_but_white_space_is_lost():
 def test_an_unknown_splitter_is_refused():
     with pytest.raises(UserError, match="line, punctuation"):
         splitter("word")
+
+
+@pytest.mark.parametrize(
+    ("language", "line", "sentences"),
+    [
+        (
+            "en",
+            'Mr. Smith met Dr. Jones at 5 p.m. on Jan. 5. "Why?" he asked. It cost $3.50.',
+            [
+                "Mr. Smith met Dr. Jones at 5 p.m. on Jan. 5.",
+                '"Why?" he asked.',
+                "It cost $3.50.",
+            ],
+        ),
+        (
+            "ko",
+            "안녕하세요. 오늘 날씨가 좋네요! 3.5점입니다.",
+            ["안녕하세요.", "오늘 날씨가 좋네요!", "3.5점입니다."],
+        ),
+        (
+            "ar",
+            "ذهب الولد إلى المدرسة. هل عاد؟ نعم، عاد!",
+            ["ذهب الولد إلى المدرسة.", "هل عاد؟", "نعم، عاد!"],
+        ),
+        (
+            "zh",
+            "他去了北京。你好吗？我很好！谢谢。",
+            ["他去了北京。", "你好吗？", "我很好！", "谢谢。"],
+        ),
+    ],
+)
+def test_rules_of_a_language_end_sentences_in_any_script(language, line, sentences):
+    assert splitter("rules", language)(f" {line}\r\n") == sentences
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"))
+    | st.text(st.sampled_from("aB 1.!?。？\"'”)؟।…\t\xa0é한中ن\u200f"), max_size=50),
+    st.sampled_from(["en", "ko", "ar", "zh", "xx"]),
+)
+def test_rules_lose_nothing_but_white_space(line, language):
+    sentences = splitter("rules", language)(line)
+    assert "".join("".join(sentences).split()) == "".join(line.split())
+    assert all(sentence and sentence == sentence.strip() for sentence in sentences)
+
+
+@pytest.mark.parametrize("language", ["English", "", "e", "en_US"])
+def test_a_language_is_a_code(language):
+    with pytest.raises(UserError, match="a code such as en, ko or zh"):
+        splitter("rules", language)
