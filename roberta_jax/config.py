@@ -16,9 +16,11 @@ from roberta_jax.errors import UserError
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class DataConfig:
-    """Which prepared dataset is read, and how fast."""
+    """Which prepared datasets are read, and how fast."""
 
-    path: str = ""  # Folder that `roberta-jax prepare` wrote.
+    path: str = ""  # Folder that `roberta-jax prepare` wrote, or several with commas between them.
+    # How often rows are drawn from each of several folders, such as "3,1"; "": all rows alike.
+    weights: str = ""
     sequence_length: int = 512  # Tokens per row; must be what the dataset was prepared with.
     tokenizer_fingerprint: str = ""  # The dataset must have this one; "" takes the dataset's.
     # What a token attends to: "row", or "example" of a packed row, with restarting positions;

@@ -1,20 +1,20 @@
 """Any batch of a run, by arithmetic: example k is a function of (seed, k), whoever reads it.
 
-Example k of a run is row `order[k % N]` of epoch `k // N`, where grain shuffles the N rows anew for
-every epoch. A process takes its contiguous rows of each global batch, so the number of processes,
-workers and threads changes who reads a row and never which row it is. There is no iterator state to
-save: `examples_seen` says it all.
+The `order` says which row example k of a run is: one of N shuffled anew for every epoch, or, of a
+mixture, one of several datasets in turn. A process takes its contiguous rows of each global batch,
+so the number of processes, workers and threads changes who reads a row and never which row it is.
+There is no iterator state to save: `examples_seen` says it all.
 """
 
 import dataclasses
 import sys
-from collections.abc import Generator, Iterator
-from typing import Any
+from collections.abc import Generator, Iterator, Sequence
 
 import grain
 import numpy as np
 
-from roberta_jax.data.records import RecordDataset
+from roberta_jax.data.mixture import MixedDataset, RowSource
+from roberta_jax.data.order import MixedOrder, Order, ShuffledOrder
 from roberta_jax.errors import UserError
 
 # Batches that grain's threads keep ready ahead of the consumer.
@@ -31,14 +31,15 @@ class Batch:
 
 
 class Loader:
-    """Endless training batches of a dataset, from any example on."""
+    """Endless training batches of a dataset or a mixture, from any example on."""
 
     def __init__(
         self,
-        dataset: RecordDataset,
+        dataset: RowSource,
         *,
         batch_size: int,
         seed: int,
+        weights: Sequence[float] = (),
         process_index: int = 0,
         process_count: int = 1,
         num_threads: int = 2,
@@ -50,6 +51,7 @@ class Loader:
           dataset: the rows; may be fewer than a batch.
           batch_size: rows of a global batch; a multiple of `process_count`.
           seed: of the order, in [0, 2^32).
+          weights: of the datasets of a mixture; none draws every row equally often.
           process_index: which part of every global batch is read here.
           process_count: how many parts there are.
           num_threads: threads that read ahead.
@@ -57,14 +59,20 @@ class Loader:
             token ids.
 
         Raises:
-          UserError: the dataset is empty or the processes do not divide the batch.
+          UserError: the dataset is empty, the processes do not divide the batch, or the weights
+            are none.
         """
         if not len(dataset):
             raise UserError(
                 f"The split {dataset.split!r} of {dataset.folder} has no rows. Prepare a larger "
                 "corpus."
             )
-        self._order = _shuffled_order(len(dataset), seed)
+        self._order: Order
+        if isinstance(dataset, MixedDataset):
+            sizes = [len(one) for one in dataset.datasets]
+            self._order = MixedOrder(sizes, weights or sizes, seed)
+        else:
+            self._order = ShuffledOrder(len(dataset), seed)
         self._dataset, self._batch_size = dataset, batch_size
         self._local_start, self._local_size = _local_rows(batch_size, process_index, process_count)
         self._num_threads, self._num_workers = num_threads, num_workers
@@ -98,7 +106,7 @@ class Loader:
 
 
 def validation_batches(
-    dataset: RecordDataset,
+    dataset: RowSource,
     *,
     batch_size: int,
     max_rows: int,
@@ -128,8 +136,8 @@ class _BatchSource:
     Element i begins `i * stride` examples after the first.
     """
 
-    dataset: RecordDataset
-    order: grain.MapDataset
+    dataset: RowSource
+    order: Order
     first_example: int
     stride: int
     local_size: int
@@ -139,23 +147,13 @@ class _BatchSource:
 
     def __getitem__(self, position: int) -> dict[str, np.ndarray]:
         first = self.first_example + position * self.stride
-        examples = range(first, first + self.local_size)
-        index = np.array([self.order[example] for example in examples], np.int64)
-        epoch = np.array([example // len(self.dataset) for example in examples], np.int64)
+        index, epoch = self.order.locate(np.arange(first, first + self.local_size))
         batch = _read_batch(self.dataset, index, epoch)
         # grain's worker processes hand over dicts of arrays without copying them through a pipe.
         return {"tokens": batch.tokens, "index": batch.index, "epoch": batch.epoch}
 
 
-def _shuffled_order(num_rows: int, seed: int) -> Any:
-    """Endless random-access dataset: element k is the row of example k.
-
-    Every epoch is another permutation.
-    """
-    return grain.MapDataset.range(num_rows).seed(seed).shuffle().repeat()
-
-
-def _read_batch(dataset: RecordDataset, index: np.ndarray, epoch: np.ndarray) -> Batch:
+def _read_batch(dataset: RowSource, index: np.ndarray, epoch: np.ndarray) -> Batch:
     return Batch(
         tokens=dataset.read(index).astype(np.int32),
         index=index.astype(np.uint32),

@@ -7,8 +7,8 @@ import jax
 from jax.sharding import Mesh
 
 from roberta_jax.config import MeshConfig
+from roberta_jax.data.mixture import open_rows
 from roberta_jax.data.output_folder import local_path
-from roberta_jax.data.records import open_dataset
 from roberta_jax.errors import UserError
 from roberta_jax.inference.source import open_source, source_config, tokenizer_folder
 from roberta_jax.objective.masking import Masker
@@ -42,7 +42,7 @@ def evaluate_model(
     config = source_config(folder)
     if not (data or config.data.path):
         raise UserError(f"{folder} was not trained here; give a prepared dataset by --data.")
-    dataset = open_dataset(data or config.data.path, split)
+    dataset = open_rows(data or config.data.path, split)
     if dataset.manifest.tokenizer.fingerprint != config.data.tokenizer_fingerprint:
         raise UserError(
             f"The dataset {dataset.folder} was prepared with the tokenizer "

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from roberta_jax.config import PretrainConfig
 from roberta_jax.data.loader import Batch, validation_batches
-from roberta_jax.data.records import RecordDataset
+from roberta_jax.data.mixture import RowSource
 from roberta_jax.encoder.model import Params, bind
 from roberta_jax.objective.loss import LossSums, masked_lm_sums
 from roberta_jax.objective.masking import Masker
@@ -60,7 +60,7 @@ class _WeightedBatch:
 
 def make_evaluator(
     config: PretrainConfig, masker: Masker, mesh: Mesh
-) -> Callable[[Params, RecordDataset], Evaluation]:
+) -> Callable[[Params, RowSource], Evaluation]:
     """A function (params, dataset) → Evaluation, compiled once; call it under `jax.set_mesh`.
 
     It reads at most `train.evaluation_rows` rows, evenly spaced, in batches as large as a
@@ -76,7 +76,7 @@ def make_evaluator(
         weights = masked.weights * batch["row_weights"][:, None]
         return masked_lm_sums(logits, masked.targets, weights)
 
-    def evaluate(params: Params, dataset: RecordDataset) -> Evaluation:
+    def evaluate(params: Params, dataset: RowSource) -> Evaluation:
         total = None
         for batch, row_weights in validation_batches(
             dataset,

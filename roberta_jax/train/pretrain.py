@@ -16,8 +16,8 @@ from roberta_jax import config as config_lib
 from roberta_jax.checkpoint.store import CheckpointStore
 from roberta_jax.config import PretrainConfig
 from roberta_jax.data.loader import Loader
+from roberta_jax.data.mixture import MixedDataset, RowSource, open_rows, weights_of
 from roberta_jax.data.output_folder import local_path, new_folder
-from roberta_jax.data.records import RecordDataset, open_dataset
 from roberta_jax.data.tokenizer import Tokenizer
 from roberta_jax.data.tokenizer_folder import load_tokenizer
 from roberta_jax.encoder.attention import check_implementation
@@ -122,6 +122,7 @@ def pretrain(
             dataset,
             batch_size=config.train.batch_size,
             seed=config.seed,
+            weights=weights_of(dataset, config.data.weights),
             process_index=jax.process_index(),
             process_count=jax.process_count(),
             num_threads=config.data.num_read_threads,
@@ -185,14 +186,14 @@ def check_one_process() -> None:
         )
 
 
-def open_data(config: PretrainConfig) -> tuple[RecordDataset, RecordDataset | None]:
+def open_data(config: PretrainConfig) -> tuple[RowSource, RowSource | None]:
     """The training rows, and the validation rows if there are any; checked against the config."""
     if not config.data.path:
         raise UserError(
             "config.data.path is empty. Give the folder that `roberta-jax prepare` wrote: "
             "--config.data.path=DATASET."
         )
-    dataset = open_dataset(config.data.path, "train")
+    dataset = open_rows(config.data.path, "train")
     manifest = dataset.manifest
     if manifest.sequence_length != config.data.sequence_length:
         raise UserError(
@@ -218,11 +219,11 @@ def open_data(config: PretrainConfig) -> tuple[RecordDataset, RecordDataset | No
         )
     if not len(dataset):
         raise UserError(f"The dataset {config.data.path} has no training rows; prepare more text.")
-    has_validation = "validation" in manifest.splits and manifest.splits["validation"].rows > 0
-    return dataset, open_dataset(config.data.path, "validation") if has_validation else None
+    validation = open_rows(config.data.path, "validation")
+    return dataset, validation if len(validation) else None
 
 
-def resolve(config: PretrainConfig, dataset: RecordDataset) -> PretrainConfig:
+def resolve(config: PretrainConfig, dataset: RowSource) -> PretrainConfig:
     """The config with everything in it that the dataset decides; this is what is stored."""
     identity = dataset.manifest.tokenizer
     return dataclasses.replace(
@@ -266,7 +267,7 @@ def check_shapes(config: PretrainConfig, mesh: Mesh) -> None:
 
 
 def checkpoint_record(
-    config: PretrainConfig, dataset: RecordDataset, progress: Progress
+    config: PretrainConfig, dataset: RowSource, progress: Progress
 ) -> dict[str, Any]:
     """What is stored beside the arrays."""
     return {
@@ -279,7 +280,7 @@ def checkpoint_record(
 
 def announce(
     config: PretrainConfig,
-    dataset: RecordDataset,
+    dataset: RowSource,
     mesh: Mesh,
     progress: Progress,
     *,
@@ -318,7 +319,12 @@ def keep_tokenizer(tokenizer: Tokenizer, workdir: Path) -> None:
         tokenizer.save(partial)
 
 
-def log_unigram_entropy(log: MetricsLog, dataset: RecordDataset) -> None:
-    """Records the loss of the best guess that ignores the context; a model has to get below it."""
+def log_unigram_entropy(log: MetricsLog, dataset: RowSource) -> None:
+    """Records the loss of the best guess that ignores the context; a model has to get below it.
+
+    Of a mixture, it is not known: how often a token occurs depends on the weights.
+    """
+    if isinstance(dataset, MixedDataset):
+        return
     nats = dataset.manifest.splits["train"].unigram_entropy_nats
     log.write("event", step=0, examples_seen=0, event="unigram_entropy", nats=nats)

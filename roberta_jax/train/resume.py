@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from roberta_jax import config as config_lib
 from roberta_jax.checkpoint.store import CheckpointStore, Restored
 from roberta_jax.config import PretrainConfig
-from roberta_jax.data.records import RecordDataset
+from roberta_jax.data.mixture import RowSource
 from roberta_jax.data.tokenizer import Tokenizer
 from roberta_jax.errors import UserError
 from roberta_jax.train import workdir as workdir_lib
@@ -135,7 +135,7 @@ def new_state(
 
 
 def announce_resume(
-    config: PretrainConfig, dataset: RecordDataset, restored: Restored, *, note: Note
+    config: PretrainConfig, dataset: RowSource, restored: Restored, *, note: Note
 ) -> None:
     """Says where the run goes on, and what differs from then: settings, the data."""
     step, record = restored.step, restored.record
