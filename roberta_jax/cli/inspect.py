@@ -25,7 +25,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
         "verify", False, "Read every record and check every shard, instead.", flag_values=flags
     )
     absl_flags.DEFINE_enum(
-        "split", "train", ["train", "validation"], "Where the rows come from.", flag_values=flags
+        "split", "train", ["train", "validation"], "Which rows are shown.", flag_values=flags
     )
     absl_flags.DEFINE_integer(
         "rows", 3, "Rows to show, evenly spaced.", lower_bound=0, flag_values=flags
@@ -39,7 +39,12 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
         flag_values=flags,
     )
     absl_flags.DEFINE_integer(
-        "epoch", 0, "Passes over the data before.", lower_bound=0, flag_values=flags
+        "epoch",
+        0,
+        "How many passes over the data the run has behind it.",
+        lower_bound=0,
+        upper_bound=2**32 - 1,
+        flag_values=flags,
     )
 
 

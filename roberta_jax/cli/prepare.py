@@ -55,7 +55,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
         flag_values=flags,
     )
     absl_flags.DEFINE_integer(
-        "seed", 0, "Of the random choices of the pair formats.", flag_values=flags
+        "seed", 0, "What the random choices of the pair formats depend on.", flag_values=flags
     )
     absl_flags.DEFINE_float(
         "validation_fraction",
@@ -101,7 +101,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_integer(
         "num_processes",
         0,
-        "That work at once, about 300 MB each; 0: one per core. The rows stay the same.",
+        "Processes that work at once, about 300 MB each; 0: one per core. The rows stay the same.",
         flag_values=flags,
     )
     absl_flags.DEFINE_string("output", "", "Folder to write.", flag_values=flags)

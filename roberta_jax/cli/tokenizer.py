@@ -6,7 +6,7 @@ roberta-jax tokenizer --vocab_json=vocab.json --merges_txt=merges.txt --output=t
 roberta-jax tokenizer --sentencepiece_model=sentencepiece.bpe.model --output=tokenizer
 
 The input is plain text (.txt, a blank line between documents) or JSON lines (.jsonl, .json), each
-also as .gz. The folder opens with transformers' AutoTokenizer too.
+also as .gz, .zst or .xz, or Parquet. The folder opens with transformers' AutoTokenizer too.
 """
 
 from typing import Any

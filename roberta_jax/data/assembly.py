@@ -1,21 +1,19 @@
 """The parts of a corpus → one dataset folder: validation rows, names of shards, the manifest."""
 
 import dataclasses
+import os
 import pathlib
-import shutil
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from roberta_jax.data.manifest import Manifest, Shard, Split
-from roberta_jax.data.part_pool import part_folder
 from roberta_jax.data.part_writer import (
     FREQUENCIES_NAME,
     PartResult,
     RowWriter,
     validation_documents,
 )
-from roberta_jax.data.parts import Part
 from roberta_jax.data.prepare_settings import PrepareSettings
 from roberta_jax.data.records import TOKENIZER_FOLDER
 from roberta_jax.data.rows import RowCounts
@@ -29,71 +27,61 @@ SMALLEST_RANDOM_SHARE = 0.25
 
 def assemble(
     folder: pathlib.Path,
+    part_folders: Sequence[pathlib.Path],
+    results: Sequence[PartResult],
+    *,
     planned: Manifest,
     tokenizer: Tokenizer,
     settings: PrepareSettings,
-    parts: Sequence[Part],
-    results: Sequence[PartResult],
 ) -> Manifest:
-    """Makes the validation rows, gives all shards their names, writes manifest and tokenizer.
+    """Makes a dataset folder of the parts, which stay as they are.
 
     Args:
-      folder: of the dataset; holds the folders of the parts, which vanish.
+      folder: of the dataset, empty.
+      part_folders: of all parts of the corpus, on the same disk.
+      results: what became of the parts.
       planned: the manifest as far as it is known.
       tokenizer: what the ids were made with.
       settings: how the rows are made.
-      parts: all of the corpus.
-      results: what became of them.
-
-    Raises:
-      UserError: the corpus does not give what was asked for.
     """
-    folders = [part_folder(folder, part) for part in parts]
+    odd_text = {
+        name: sum(getattr(result.read, name) for result in results)
+        for name in ("replaced", "skipped", "special_names")
+    }
+    counts = _total(result.counts for result in results)
     validation = RowWriter(
         folder,
         VALIDATION,
         tokenizer=tokenizer,
         settings=settings,
-        key=(settings.seed, len(parts)),
+        key=(settings.seed, len(results)),
     )
-    for place in folders:
+    for place in part_folders:
         for is_start, ids in validation_documents(place):
             validation.add(ids, starts_document=is_start)
-    odd_text = {
-        name: sum(getattr(result.read, name) for result in results)
-        for name in ("replaced", "skipped", "special_names")
-    }
-    planned = dataclasses.replace(planned, odd_text=odd_text, label_slots=validation.label_slots)
-    counts = _total(result.counts for result in results)
-    try:
-        _check_counts(planned, counts, odd_text["skipped"])
-    except UserError:
-        for place in folders:  # Of no use to a run that other text or settings make different.
-            shutil.rmtree(place)
-        raise
-    shards = [
+    validation_shards = validation.close()
+    made = [
         (place / shard.name, shard)
-        for place, result in zip(folders, results, strict=True)
+        for place, result in zip(part_folders, results, strict=True)
         for shard in result.shards
     ]
-    named = [
-        dataclasses.replace(shard, name=f"{TRAIN}-{number:05d}-of-{len(shards):05d}.array_record")
-        for number, (_, shard) in enumerate(shards)
-    ]
-    for (path, _), shard in zip(shards, named, strict=True):
-        path.rename(folder / shard.name)
-    frequencies = sum(np.load(place / FREQUENCIES_NAME) for place in folders)
+    train_shards = []
+    for number, (path, shard) in enumerate(made):
+        name = f"{TRAIN}-{number:05d}-of-{len(made):05d}.array_record"
+        os.link(path, folder / name)  # Takes no room, and leaves the part whole.
+        train_shards.append(dataclasses.replace(shard, name=name))
+    frequencies = sum(np.load(place / FREQUENCIES_NAME) for place in part_folders)
     manifest = dataclasses.replace(
         planned,
+        odd_text=odd_text,
+        label_slots=validation.label_slots,
         splits={
-            TRAIN: _split(counts, frequencies, named, tokenizer),
+            TRAIN: _split(counts, frequencies, train_shards, tokenizer),
             VALIDATION: _split(
-                validation.counts, validation.frequencies, validation.close(), tokenizer
+                validation.counts, validation.frequencies, validation_shards, tokenizer
             ),
         },
     )
-    for place in folders:
-        shutil.rmtree(place)
     tokenizer.save(folder / TOKENIZER_FOLDER)
     manifest.save(folder)
     return manifest
@@ -109,21 +97,32 @@ def _split(
     )
 
 
-def _check_counts(planned: Manifest, train: RowCounts, skipped: int) -> None:
-    """Refuses a corpus that does not give what was asked for."""
-    if train.tokens < planned.sequence_length:
+def check_counts(settings: PrepareSettings, results: Sequence[PartResult]) -> None:
+    """Raises UserError where a corpus does not give what was asked for."""
+    train = _total(result.counts for result in results)
+    skipped = sum(result.read.skipped for result in results)
+    if train.tokens < settings.sequence_length:
         raise UserError(
             f"The corpus is too small: {train.documents} documents with {train.tokens} tokens do "
-            f"not fill one row of {planned.sequence_length} ({skipped} pieces of text were "
+            f"not fill one row of {settings.sequence_length} ({skipped} pieces of text were "
             "skipped because they are not UTF-8). Give more text or a shorter --sequence_length."
         )
     pairs = train.next_pairs + train.random_pairs
-    if planned.label_slots and train.random_pairs < SMALLEST_RANDOM_SHARE * pairs:
+    if not settings.has_pairs:
+        return
+    if train.random_pairs < SMALLEST_RANDOM_SHARE * pairs:
         raise UserError(
-            f"The format {planned.format} takes the second text of half of its pairs from another "
-            f"document, but of {pairs:,} pairs only {train.random_pairs:,} found one: the corpus "
-            f"has {train.documents:,} documents. In plain text, a blank line ends a document "
+            f"The format {settings.format} takes the second text of half of its pairs from another "
+            f"document of the same part of the corpus, but of {pairs:,} pairs only "
+            f"{train.random_pairs:,} found one: there are {train.documents:,} documents, too few "
+            "or too large for it. In plain text, a blank line ends a document "
             "(--plain_text_documents says otherwise). Or choose --format=doc_sentences."
+        )
+    if not train.next_pairs:
+        raise UserError(
+            f"The format {settings.format} needs documents of several sentences, but none of the "
+            f"{train.documents:,} documents has two. --plain_text_documents says what a document "
+            "is, --sentence_splitter how it is cut. Or choose --format=doc_sentences."
         )
 
 

@@ -122,29 +122,27 @@ def _plain_pieces(
     # before it is left to the previous span.
     between_blanks = documents == "blank_line"
     foreign = between_blanks and span.begin > 0
-    for number, place, line in _whole_characters(reader, after_end=between_blanks):
-        is_blank = not line.strip()
-        if is_blank and between_blanks:
+    for piece in _line_pieces(reader, after_end=between_blanks):
+        if piece.is_blank_line and between_blanks:
             if sentences:
                 yield Document(sentences, source, is_start)
             sentences, characters, is_start, foreign = [], 0, True, False
-            if place >= span.end and not span.file.is_compressed:
+            if piece.line_offset >= span.end and not span.file.is_compressed:
                 return
-        if is_blank or foreign:
-            continue
-        decoded = rule.decode(line, place)
-        if decoded is None:
-            continue
-        if not sentences and is_start:
-            source = _place(span, number)
-        # A line break of another system inside the line is white space, not the end of a sentence's
-        # line.
-        sentences += split(decoded)
-        characters += len(decoded)
-        ends = documents == "line" and line.endswith(b"\n")
-        if (ends or characters >= PIECE_CHARACTERS) and sentences:
+        decoded = None if foreign else rule.decode(piece.text, piece.offset)
+        if decoded is not None and decoded.strip():
+            if not sentences and is_start:
+                source = _place(span, piece.number)
+            # A line break of another system inside the line is white space, not the end of a
+            # sentence's line.
+            sentences += split(decoded)
+            characters += len(decoded)
+        ends_document = documents == "line" and piece.ends_line
+        if (ends_document or characters >= PIECE_CHARACTERS) and sentences:
             yield Document(sentences, source, is_start)
-            sentences, characters, is_start = [], 0, ends
+            sentences, characters, is_start = [], 0, False
+        if ends_document:
+            is_start = True
     if sentences:
         yield Document(sentences, source, is_start)
 
@@ -155,22 +153,39 @@ def _place(span: Span, number: int) -> str:
     return f"{span.file.path}, line {number} after byte {span.begin:,}"
 
 
-def _whole_characters(reader: InputReader, *, after_end: bool) -> Iterator[tuple[int, int, bytes]]:
-    """(line number, byte offset, line); a line over the limit is cut, if possible at a blank."""
-    number, rest = 1, b""
+@dataclasses.dataclass(frozen=True, slots=True)
+class _LinePiece:
+    """A line of plain text, or a piece of whole characters of a very long one."""
+
+    number: int  # Of the line, from 1.
+    line_offset: int  # Where in the file the line begins, in bytes.
+    offset: int  # Where the piece does.
+    text: bytes
+    ends_line: bool
+    is_blank_line: bool  # It ends a line that is nothing but white space.
+
+
+def _line_pieces(reader: InputReader, *, after_end: bool) -> Iterator[_LinePiece]:
+    """The lines of plain text; one over the limit is cut, if possible at a blank."""
+    number, rest, line_offset, is_blank = 1, b"", -1, True
     for place, part in reader.lines(LONGEST_LINE_BYTES, after_end=after_end):
         offset, line = place - len(rest), rest + part
         if offset == 0:
             line = line.removeprefix(BYTE_ORDER_MARK)
             offset = len(rest) + len(part) - len(line)
+        if line_offset < 0:
+            line_offset = offset
         rest = b""
-        if len(part) == LONGEST_LINE_BYTES and not part.endswith(b"\n"):
+        ends = line.endswith(b"\n")
+        if len(part) == LONGEST_LINE_BYTES and not ends:
             cut = line.rfind(b" ") + 1 or _last_character_start(line)
             line, rest = line[:cut], line[cut:]
-        yield number, offset, line
-        number += line.endswith(b"\n")
+        is_blank = is_blank and not line.strip()
+        yield _LinePiece(number, line_offset, offset, line, ends, ends and is_blank)
+        if ends:
+            number, line_offset, is_blank = number + 1, -1, True
     if rest:
-        yield number, place + len(part) - len(rest), rest
+        yield _LinePiece(number, line_offset, place + len(part) - len(rest), rest, True, False)
 
 
 def _last_character_start(line: bytes) -> int:
@@ -209,6 +224,7 @@ def _json_pieces(
 
 
 def _text_of(line: str, place: str, text_field: str) -> str:
+    """The text of a JSON object; null is an empty one."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -224,7 +240,7 @@ def _text_of(line: str, place: str, text_field: str) -> str:
             f"{place} has no field {text_field!r}; it has {', '.join(map(repr, value)) or 'none'}. "
             "--text_field names the field with the text."
         )
-    content = value[text_field]
+    content = "" if value[text_field] is None else value[text_field]
     if not isinstance(content, str):
         raise UserError(
             f"{place}: the field {text_field!r} holds a {type(content).__name__}; it must hold a "

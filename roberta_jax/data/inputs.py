@@ -84,11 +84,28 @@ def find_files(inputs: Sequence[str]) -> list[InputFile]:
         )
     files: dict[str, InputFile] = {}
     for name in inputs:
-        for path in _matches(name):
-            files.setdefault(str(path), _describe(path))
+        try:
+            for path in _matches(name):
+                # Whatever it is called: text that is read twice counts twice.
+                identity = str(path if _is_remote(str(path)) else path.resolve())
+                files.setdefault(identity, _describe(path))
+        except OSError as error:
+            raise UserError(
+                f"The input {error.filename or name} cannot be read: {error.strerror or error}."
+            ) from error
     if not sum(file.bytes for file in files.values()):
         raise UserError(f"The input is empty: {', '.join(list(files)[:5])} without a single byte.")
     return list(files.values())
+
+
+def overlap(files: Sequence[InputFile], others: Sequence[InputFile]) -> list[str]:
+    """The files that are in both lists, whatever they are called there."""
+
+    def identity(file: InputFile) -> str:
+        return file.path if _is_remote(file.path) else str(pathlib.Path(file.path).resolve())
+
+    known = set(map(identity, files))
+    return [file.path for file in others if identity(file) in known]
 
 
 def _matches(name: str) -> list[Any]:
@@ -132,7 +149,7 @@ def _describe(path: Any) -> InputFile:
 def _path(name: str) -> Any:
     """A pathlib path, or one of the same interface for what is not local."""
     if not _is_remote(name):
-        return pathlib.Path(name)
+        return pathlib.Path(name).expanduser()
     from etils import epath  # Slow to import, and needed for remote paths only.
 
     return epath.Path(name)

@@ -12,7 +12,6 @@ from roberta_jax.data.output_folder import local_path
 from roberta_jax.data.records import TOKENIZER_FOLDER, RecordDataset, open_dataset
 from roberta_jax.data.rows import NextSentence, segment_ids
 from roberta_jax.data.tokenizer import Tokenizer
-from roberta_jax.data.tokenizer_folder import load_tokenizer
 from roberta_jax.errors import UserError
 
 # Rows that a histogram is made of, evenly spaced; reading them takes a fraction of a second.
@@ -78,7 +77,7 @@ def describe(folder: str | pathlib.Path) -> Iterator[str]:
     """
     folder = local_path(folder)
     manifest = Manifest.load(folder)
-    tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
+    tokenizer = RecordDataset(folder, next(iter(manifest.splits)), manifest).tokenizer()
     rows = "packed rows" if manifest.attention == "example" else "rows"
     yield (
         f"{folder}: {manifest.format}, {rows} of {manifest.sequence_length} tokens as "
@@ -124,14 +123,19 @@ def verify_dataset(folder: str | pathlib.Path) -> Iterator[str]:
     """Reads every record of a dataset and compares every shard with the manifest's checksum.
 
     Yields:
-      A line for every shard that is intact.
+      A line for the tokenizer and for every shard that is intact.
 
     Raises:
-      UserError: shards are damaged or missing; all of them are named.
+      UserError: something is damaged or missing; all of it is named.
     """
     folder = local_path(folder)
     manifest = Manifest.load(folder)
     damaged = []
+    try:
+        RecordDataset(folder, next(iter(manifest.splits)), manifest).tokenizer()
+        yield f"{TOKENIZER_FOLDER}: intact"
+    except UserError as error:
+        damaged.append(f"{TOKENIZER_FOLDER}: {error}")
     for name, split in manifest.splits.items():
         first = 0
         dataset = RecordDataset(folder, name, manifest)
@@ -144,7 +148,7 @@ def verify_dataset(folder: str | pathlib.Path) -> Iterator[str]:
                 yield f"{shard.name}: {shard.rows:,} rows, intact"
     if damaged:
         raise UserError(
-            f"{len(damaged)} shards of {folder} are not what was written: {'; '.join(damaged)}. "
+            f"{len(damaged)} files of {folder} are not what was written: {'; '.join(damaged)}. "
             "Copy them again from where they are intact, or prepare the dataset again with "
             "--overwrite."
         )

@@ -52,7 +52,7 @@ def new_folder(output: pathlib.Path) -> Iterator[pathlib.Path]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield partial
             partial.chmod(0o777 & ~_umask())  # mkdtemp keeps other users out.
-            _flush_to_disk(partial)
+            flush_to_disk(partial)
             _put_in_place(partial, output)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -60,13 +60,15 @@ def new_folder(output: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def resumable_folder(
+def kept_folder(
     output: pathlib.Path, worth_keeping: Callable[[pathlib.Path], bool]
 ) -> Iterator[pathlib.Path]:
-    """As `new_folder`, but what a stopped block wrote is there again for the next.
+    """A folder for work towards `output` that is still there if the block is stopped.
+
+    It vanishes when the block ends well.
 
     Args:
-      output: what the folder becomes when the block ends well.
+      output: what is being made.
       worth_keeping: tells of the folder, when the block raises, whether it stays.
 
     Yields:
@@ -78,12 +80,9 @@ def resumable_folder(
         name.
       MachineError: the disk is full, or the place cannot be written.
     """
-    if output.is_symlink():
-        output = output.resolve()
-    unfinished = output.with_name(f"{output.name}.unfinished")
+    unfinished = unfinished_folder(output)
     with _explained(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(output)
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
         unfinished.mkdir(exist_ok=True)
         lock = os.open(unfinished, os.O_RDONLY)
         try:
@@ -102,15 +101,39 @@ def resumable_folder(
             complete = False
             try:
                 yield unfinished
-                mark.unlink()
-                _flush_to_disk(unfinished)
-                _put_in_place(unfinished, output)
                 complete = True
             finally:
-                if not complete and not worth_keeping(unfinished):
-                    shutil.rmtree(unfinished, ignore_errors=True)
+                if complete or not worth_keeping(unfinished):
+                    _remove_marked(unfinished)
         finally:
             os.close(lock)
+
+
+def unfinished_folder(output: pathlib.Path) -> pathlib.Path:
+    """Where `kept_folder` keeps what belongs to an output."""
+    if output.is_symlink():
+        output = output.resolve()
+    return output.with_name(f"{output.name}.unfinished")
+
+
+def remove_unfinished(output: pathlib.Path) -> None:
+    """Removes what a run left that was killed after its output was in place."""
+    unfinished = unfinished_folder(output)
+    if (unfinished / UNFINISHED_NAME).is_file():
+        _remove_marked(unfinished)
+
+
+def _remove_marked(unfinished: pathlib.Path) -> None:
+    for path in unfinished.iterdir():
+        if path.name != UNFINISHED_NAME:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+    shutil.rmtree(unfinished, ignore_errors=True)  # The mark goes last.
+
+
+def flush_to_disk(folder: pathlib.Path) -> None:
+    """Waits until a folder and all that is in it would survive a loss of power."""
+    for path in [*folder.rglob("*"), folder]:
+        _flush_entry(path)
 
 
 @contextlib.contextmanager
@@ -170,11 +193,6 @@ def _put_in_place(partial: pathlib.Path, output: pathlib.Path) -> None:
     _flush_entry(output.parent)
     if replaced.exists():
         shutil.rmtree(replaced)
-
-
-def _flush_to_disk(folder: pathlib.Path) -> None:
-    for path in [*folder.rglob("*"), folder]:
-        _flush_entry(path)
 
 
 def _flush_entry(path: pathlib.Path) -> None:

@@ -34,16 +34,18 @@ class ParquetReader:
         except self._damage as error:
             self._stored.close()
             raise self._damaged(error) from error
-        if column not in schema.names:
+        if schema.names.count(column) != 1:
             self._stored.close()
+            number = "several columns" if column in schema.names else "no column"
             raise UserError(
-                f"{span.file.path} has no column {column!r}; it has {', '.join(schema.names)}. "
+                f"{span.file.path} has {number} {column!r}; it has {', '.join(schema.names)}. "
                 "--text_field names the column with the text."
             )
         kind = schema.field(column).type
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        types = pa.types
+        if not (types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)):
             self._stored.close()
             raise UserError(
                 f"{span.file.path}: the column {column!r} holds {kind}; it must hold strings."

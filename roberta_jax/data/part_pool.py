@@ -12,9 +12,9 @@ from multiprocessing.sharedctypes import Synchronized
 from typing import Any
 
 from roberta_jax.data.bad_text import ReadCounts
-from roberta_jax.data.encoding import processes_for
+from roberta_jax.data.encoding import MOST_PROCESSES, processes_for
 from roberta_jax.data.output_folder import UNFINISHED_NAME
-from roberta_jax.data.part_writer import PartResult, write_part
+from roberta_jax.data.part_writer import RESULT_NAME, PartResult, write_part
 from roberta_jax.data.parts import Part
 from roberta_jax.data.prepare_settings import PrepareSettings
 from roberta_jax.data.processes import cores, leave_with_parent, without_interrupts
@@ -51,6 +51,8 @@ def finished_parts(
     kept.add(folder / UNFINISHED_NAME)
     for path in folder.iterdir():
         if path not in kept:
+            # What says that a part is whole goes first.
+            (path / RESULT_NAME).unlink(missing_ok=True)
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     return finished
 
@@ -92,8 +94,10 @@ def make_parts(
                 pending, folder, (tokenizer, settings), num_workers, progress=progress
             )
         else:
+            # This process reads and packs while the others encode.
+            encoders = min(num_processes, MOST_PROCESSES) if num_processes > 1 else 0
             made = _make_in_turn(
-                pending, folder, (tokenizer, settings), num_processes - 1, progress=progress
+                pending, folder, (tokenizer, settings), encoders, progress=progress
             )
     return [results.get(part.number) or made[part.number] for part in parts]
 
@@ -102,7 +106,7 @@ def _make_in_turn(
     pending: Sequence[tuple[Part, str]],
     folder: pathlib.Path,
     how: tuple[Tokenizer, PrepareSettings],
-    num_processes: int,
+    num_encoders: int,
     *,
     progress: Progress,
 ) -> dict[int, PartResult]:
@@ -130,8 +134,7 @@ def _make_in_turn(
             tokenizer=how[0],
             settings=how[1],
             report=report,
-            # This process reads and packs while the others encode.
-            num_processes=num_processes + 1 if num_processes else 0,
+            num_processes=num_encoders,
         )
         done = [before + now for before, now in zip(done, latest, strict=True)]
     return results

@@ -17,6 +17,7 @@ from roberta_jax.data.corpus import Document, read_documents
 from roberta_jax.data.encoding import encode_documents
 from roberta_jax.data.formats import make_packer
 from roberta_jax.data.manifest import Shard
+from roberta_jax.data.output_folder import flush_to_disk
 from roberta_jax.data.parts import Part
 from roberta_jax.data.prepare_settings import PrepareSettings
 from roberta_jax.data.records import ShardWriter
@@ -43,15 +44,18 @@ class PartResult:
       counts: of the training rows.
       shards: of the training rows; names relative to the folder.
       read: what the reader met.
+      sizes: of all files in the folder, in bytes, by name.
     """
 
     key: str
     counts: RowCounts
     shards: list[Shard]
     read: ReadCounts
+    sizes: dict[str, int]
 
     def save(self, folder: pathlib.Path) -> None:
         """Writes `result.json`, which says that the folder is complete."""
+        flush_to_disk(folder)
         text = json.dumps(dataclasses.asdict(self), indent=2) + "\n"
         partial = folder / f"{RESULT_NAME}.partial"
         partial.write_text(text, encoding="utf-8")
@@ -67,9 +71,10 @@ class PartResult:
                 counts=RowCounts(**values["counts"]),
                 shards=[Shard(**shard) for shard in values["shards"]],
                 read=ReadCounts(**values["read"]),
+                sizes=values["sizes"],
             )
             whole = all(
-                (folder / shard.name).stat().st_size == shard.bytes for shard in result.shards
+                (folder / name).stat().st_size == size for name, size in result.sizes.items()
             )
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return None
@@ -186,7 +191,8 @@ def write_part(
     np.save(folder / _LENGTHS_NAME, np.array(lengths, np.int64).reshape(-1, 2))
     shards = rows.close()
     np.save(folder / FREQUENCIES_NAME, rows.frequencies)
-    result = PartResult(key=key, counts=rows.counts, shards=shards, read=read)
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    result = PartResult(key=key, counts=rows.counts, shards=shards, read=read, sizes=sizes)
     result.save(folder)
     report(read, documents, tokens)
     return result

@@ -16,7 +16,7 @@ from roberta_jax.data.inputs import InputFile, Span
 # work to share.
 PART_BYTES = 16 << 20
 # A larger corpus has larger parts instead of more: a loader holds every shard open.
-MOST_PARTS = 1024
+MOST_PARTS = 512  # Of a split, but for one more.
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,7 +55,8 @@ def plan_parts(
         document.
     """
     text_bytes = sum(file.text_bytes for split in files for file in files[split])
-    wanted = max(PART_BYTES, text_bytes // MOST_PARTS)
+    # Two parts that follow each other have at least 3/2 of it together.
+    wanted = max(PART_BYTES, -(-text_bytes * 4 // (3 * MOST_PARTS)))
     parts: list[Part] = []
     for split, of_split in files.items():
         spans: list[Span] = []

@@ -13,21 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from roberta_jax.data.assembly import assemble
+from roberta_jax.data.assembly import assemble, check_counts
 from roberta_jax.data.corpus import Document, read_documents
-from roberta_jax.data.inputs import InputFile, find_files
+from roberta_jax.data.inputs import InputFile, find_files, overlap
 from roberta_jax.data.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
     Manifest,
     TokenizerIdentity,
 )
-from roberta_jax.data.output_folder import local_path, resumable_folder
-from roberta_jax.data.part_pool import finished_parts, make_parts
-from roberta_jax.data.part_writer import (
-    RESULT_NAME,
-    dtype_of,
+from roberta_jax.data.output_folder import (
+    kept_folder,
+    local_path,
+    new_folder,
+    remove_unfinished,
 )
+from roberta_jax.data.part_pool import finished_parts, make_parts, part_folder
+from roberta_jax.data.part_writer import RESULT_NAME, PartResult, dtype_of
 from roberta_jax.data.parts import Part, plan_parts
 from roberta_jax.data.prepare_settings import PrepareSettings
 from roberta_jax.data.records import open_dataset
@@ -88,14 +90,26 @@ def prepare(
         TRAIN: find_files(inputs),
         VALIDATION: find_files(validation_inputs) if validation_inputs else [],
     }
+    if shared := overlap(files[TRAIN], files[VALIDATION]):
+        raise UserError(
+            f"The validation input {shared[0]} is also an input for training ({len(shared)} such "
+            "files). Validation text must not be trained on: give other files, or leave "
+            "--validation_input out to set a share of the documents aside."
+        )
     planned = _plan(settings, tokenizer, files)
     if _is_there(output, planned, overwrite):
+        remove_unfinished(output)
         say(f"{output} has the same inputs and settings; there is nothing to do.")
         return Manifest.load(output)
     parts = plan_parts(files, divide_plain_text=settings.plain_text_documents != "file")
-    key_settings = {**planned.settings, "tokenizer": planned.tokenizer.fingerprint}
+    key_settings = {
+        **planned.settings,
+        "tokenizer": planned.tokenizer.fingerprint,
+        "created_by": planned.created_by,
+        "format_version": planned.format_version,
+    }
     keys = [part.key(key_settings) for part in parts]
-    with resumable_folder(output, _has_finished_parts) as unfinished:
+    with kept_folder(output, _has_finished_parts) as unfinished:
         finished = finished_parts(unfinished, parts, keys)
         if finished:
             say(f"going on: {len(finished):,} of {len(parts):,} parts are finished")
@@ -110,16 +124,36 @@ def prepare(
                 settings=settings,
                 num_processes=num_processes,
             )
-            manifest = assemble(unfinished, planned, tokenizer, settings, parts, results)
-        finally:
-            kept = len(list(unfinished.glob(f"*/{RESULT_NAME}")))
+            _check(unfinished, settings, results)
+            with new_folder(output) as partial:
+                manifest = assemble(
+                    partial,
+                    [part_folder(unfinished, part) for part in parts],
+                    results,
+                    planned=planned,
+                    tokenizer=tokenizer,
+                    settings=settings,
+                )
+        except BaseException:
+            kept = len(finished_parts(unfinished, parts, keys))
             if kept:
                 say(
                     f"stopped: {kept:,} of {len(parts):,} parts are finished and stay in "
                     f"{unfinished}; the same command goes on from there"
                 )
+            raise
     _summarize(manifest, output, say)
     return manifest
+
+
+def _check(
+    unfinished: pathlib.Path, settings: PrepareSettings, results: Sequence[PartResult]
+) -> None:
+    try:
+        check_counts(settings, results)
+    except UserError:
+        finished_parts(unfinished, [], [])  # Of no use where other text or settings are needed.
+        raise
 
 
 def _has_finished_parts(folder: pathlib.Path) -> bool:

@@ -151,8 +151,19 @@ class RecordDataset:
         return rows
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer that the rows were made with."""
-        return load_tokenizer(self.folder / TOKENIZER_FOLDER)
+        """The tokenizer that the rows were made with.
+
+        Raises UserError when the folder has another one, or none.
+        """
+        folder = self.folder / TOKENIZER_FOLDER
+        tokenizer = load_tokenizer(folder)
+        if tokenizer.fingerprint != self.manifest.tokenizer.fingerprint:
+            raise UserError(
+                f"The tokenizer in {folder} is not the one that the rows were made with: its "
+                f"fingerprint is {tokenizer.fingerprint}, and {MANIFEST_NAME} says "
+                f"{self.manifest.tokenizer.fingerprint}. Copy it again from where it is intact."
+            )
+        return tokenizer
 
     def _read_shard(self, shard_number: int, positions: list[int]) -> np.ndarray:
         shard = self._shards[shard_number]

@@ -43,9 +43,18 @@ def by_rules(line: str, *, language: str) -> list[str]:
     `language` is a code such as "en", "ko" or "zh"; one that sentencex does not know gets its rules
     for punctuation of any script.
     """
-    return [sentence for part in sentencex.segment(language, line) if (sentence := part.strip())]
+    # The library stumbles over a capital before a blank that is not U+0020: it gets a line of plain
+    # ones, and says how long the sentences are.
+    sentences, start = [], 0
+    for part in sentencex.segment(language, _BLANK.sub(" ", line)):
+        sentence = line[start : start + len(part)].strip()
+        start += len(part)
+        if sentence:
+            sentences.append(sentence)
+    return sentences
 
 
+_BLANK = re.compile(r"\s")
 SPLITTERS = ("line", "punctuation", "rules")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
 

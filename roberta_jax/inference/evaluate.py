@@ -73,9 +73,9 @@ def evaluate_model(
     )
     with jax.set_mesh(mesh):
         config, params, _, chosen = open_source(folder, mesh, step=step)
-        masker = Masker.of(
-            config.masking, dataset.tokenizer(), attention=dataset.manifest.attention
-        )
+        # The run's own rows are seen as in the run, which may have chosen otherwise.
+        attention = dataset.manifest.attention if data else config.data.attention
+        masker = Masker.of(config.masking, dataset.tokenizer(), attention=attention)
         evaluator = make_evaluator(dataclasses.replace(config, train=train), masker, mesh)
         return chosen, evaluator(params, dataset)
 

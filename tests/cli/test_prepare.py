@@ -50,9 +50,10 @@ def test_flags_reach_the_dataset(folder):
 
 
 def test_flags_of_formats_and_documents_reach_the_dataset(folder):
-    (folder / "lines.txt").write_text((SENTENCE + "\n") * 40)
+    (folder / "lines.txt").write_text((SENTENCE * 2 + "\n") * 40)
     arguments = ("--input=lines.txt", "--tokenizer=tokenizer", "--output=out")
     options = ("--format=sentence_pair", "--plain_text_documents=line", "--seed=7")
+    options += ("--sentence_splitter=rules", "--language=de")
     more = ("--sequence_length=64", "--short_sequence_probability=0.5", "--num_processes=2")
     assert run(*arguments, *options, *more) == 0
     manifest = Manifest.load(folder / "out")

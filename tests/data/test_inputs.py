@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from roberta_jax.data.inputs import InputReader, Span, find_files
+from roberta_jax.data.inputs import InputReader, Span, find_files, overlap
 from roberta_jax.errors import UserError
 
 
@@ -83,3 +83,18 @@ def test_progress_counts_stored_and_uncompressed_bytes(folder):
     reader = InputReader(Span.whole(file))
     assert b"".join(line for _, line in reader.lines(100)) == text
     assert reader.stored_bytes_read == file.bytes < reader.text_bytes_read == len(text)
+
+
+def test_a_file_is_taken_once_whatever_it_is_called(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "link.txt").symlink_to("b.txt")
+    assert len(find_files(["b.txt", str(folder / "b.txt"), "./b.txt", "link.txt"])) == 1
+    train = find_files(["b.txt", "a.jsonl"])
+    assert overlap(train, find_files(["d.txt.gz", "link.txt"])) == ["link.txt"]
+    assert overlap(train, find_files(["d.txt.gz"])) == []
+
+
+def test_a_link_to_nothing_is_named(folder):
+    (folder / "z.txt").symlink_to("nowhere.txt")
+    with pytest.raises(UserError, match=r"z\.txt cannot be read: No such file"):
+        find_files([str(folder)])

@@ -60,7 +60,10 @@ def test_the_description_has_the_counts_of_the_manifest(dataset_folder):
 
 def test_an_intact_dataset_verifies(dataset_folder):
     lines = list(verify_dataset(dataset_folder))
-    assert len(lines) == 5 and lines[0] == "train-00000-of-00004.array_record: 100 rows, intact"
+    assert len(lines) == 6 and lines[:2] == [
+        "tokenizer: intact",
+        "train-00000-of-00004.array_record: 100 rows, intact",
+    ]
 
 
 def test_every_damage_is_found_and_named(dataset_folder, tmp_path):
@@ -68,19 +71,25 @@ def test_every_damage_is_found_and_named(dataset_folder, tmp_path):
     shutil.copytree(dataset_folder, folder)
     first = folder / "train-00000-of-00004.array_record"
     data = bytearray(first.read_bytes())
-    place = data.find(b"\x00\x00", 3000)  # Somewhere in the records.
     data[len(data) // 3] ^= 1
     first.write_bytes(data)
     (folder / "train-00002-of-00004.array_record").unlink()
+    merges = folder / "tokenizer" / "tokenizer.json"
+    merges.write_text(merges.read_text().replace('"Ġthe"', '"Ġtha"'))
     lines = []
     with pytest.raises(UserError) as raised:
-        lines += verify_dataset(folder)
+        for line in verify_dataset(folder):
+            lines.append(line)
     message = str(raised.value)
-    assert place and "2 shards of" in message
+    assert "3 files of" in message and "tokenizer: " in message
     assert "train-00000-of-00004.array_record: its sha256 is" in message
     assert "train-00002-of-00004.array_record: No such file" in message
     # The others were looked at all the same.
-    assert "train-00003" not in message
+    assert [line.split(":")[0] for line in lines] == [
+        "train-00001-of-00004.array_record",
+        "train-00003-of-00004.array_record",
+        "validation-00000-of-00001.array_record",
+    ]
 
 
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path):

@@ -1,3 +1,4 @@
+import errno
 import os
 import resource
 import shutil
@@ -8,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from roberta_jax.data import part_pool, part_writer, parts
+from roberta_jax.data import assembly, output_folder, part_pool, part_writer, parts
 from roberta_jax.data import prepare as prepare_module
 from roberta_jax.data.byte_bpe import train_byte_bpe
 from roberta_jax.data.manifest import Manifest
@@ -342,7 +343,7 @@ def test_a_stopped_run_goes_on_from_its_finished_parts(
 def test_parts_made_otherwise_are_not_taken(
     corpus_folder, tokenizer_folder, tmp_path, many_parts, monkeypatch
 ):
-    def stop(folder, *arguments):
+    def stop(*arguments, **options):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -395,7 +396,7 @@ def test_packed_formats_keep_examples_and_labels(corpus_folder, tokenizer_folder
 def test_pairs_need_several_documents(tokenizer_folder, tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("The old river came back.\nThe wind fell.\n" * 50)
-    with pytest.raises(UserError, match="found one: the corpus has 1 documents.*blank line"):
+    with pytest.raises(UserError, match="found one: there are 1 documents.*blank line"):
         run(
             [path],
             tokenizer_folder,
@@ -423,3 +424,96 @@ def test_a_folder_of_somebody_else_is_not_taken_for_ours(corpus_folder, tokenize
     with pytest.raises(UserError, match="made by something else"):
         run([corpus_folder], tokenizer_folder, tmp_path / "out")
     assert mine.read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (prepare_module, "assemble"),
+        (assembly, "validation_documents"),
+        (assembly.Manifest, "save"),
+        (output_folder, "flush_to_disk"),
+        (output_folder, "_put_in_place"),
+    ],
+)
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")])
+def test_a_run_that_is_stopped_while_it_joins_the_parts_loses_none(
+    corpus_folder, tokenizer_folder, tmp_path, many_parts, monkeypatch, module, name, error
+):
+    run([corpus_folder], tokenizer_folder, tmp_path / "whole")
+
+    def stop(*arguments, **options):
+        raise error
+
+    said = []
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, stop)
+        with pytest.raises((KeyboardInterrupt, MachineError)):
+            run([corpus_folder], tokenizer_folder, tmp_path / "out", said=said)
+    assert not (tmp_path / "out").exists()
+    number = said[-1].split()[1]
+    assert said[-1].startswith(f"stopped: {number} of {number} parts are finished")
+    monkeypatch.setattr(part_pool, "write_part", None)
+    run([corpus_folder], tokenizer_folder, tmp_path / "out", said=said)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]
+
+
+def test_ids_of_validation_documents_that_are_cut_off_are_made_again(
+    corpus_folder, tokenizer_folder, tmp_path, many_parts, monkeypatch
+):
+    run([corpus_folder], tokenizer_folder, tmp_path / "whole")
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module, "assemble", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run([corpus_folder], tokenizer_folder, tmp_path / "out")
+    damaged = 0
+    for path in (tmp_path / "out.unfinished").glob("*/validation-ids"):
+        if data := path.read_bytes():
+            path.write_bytes(data[:-4])
+            damaged += 1
+    assert damaged
+    run([corpus_folder], tokenizer_folder, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_what_a_run_left_that_was_killed_at_its_very_end_is_removed(
+    corpus_folder, tokenizer_folder, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(output_folder, "_remove_marked", lambda folder: None)
+        run([corpus_folder], tokenizer_folder, tmp_path / "out")
+    assert (tmp_path / "out.unfinished").is_dir()
+    said = []
+    run([corpus_folder], tokenizer_folder, tmp_path / "out", said=said)
+    assert "nothing to do" in said[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_documents_of_one_sentence_give_no_pairs(tokenizer_folder, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("The old river came back.\n" * 100)
+    with pytest.raises(UserError, match="documents of several sentences, but none of"):
+        run(
+            [path],
+            tokenizer_folder,
+            tmp_path / "out",
+            format="segment_pair",
+            plain_text_documents="line",
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_validation_text_is_not_trained_on(corpus_folder, tokenizer_folder, tmp_path):
+    with pytest.raises(UserError, match=r"b\.jsonl is also an input for training"):
+        run(
+            [corpus_folder],
+            tokenizer_folder,
+            tmp_path / "out",
+            validation_fraction=0,
+            validation_inputs=[corpus_folder / ".." / corpus_folder.name / "b.jsonl"],
+        )

@@ -75,7 +75,7 @@ def test_rules_of_a_language_end_sentences_in_any_script(language, line, sentenc
 
 @given(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"))
-    | st.text(st.sampled_from("aB 1.!?。？\"'”)؟।…\t\xa0é한中ن\u200f"), max_size=50),
+    | st.text(st.sampled_from("aB 1.!?。？\"'”)؟।…\t\xa0\u3000\u2009é한中ن\u200f"), max_size=50),
     st.sampled_from(["en", "ko", "ar", "zh", "xx"]),
 )
 def test_rules_lose_nothing_but_white_space(line, language):
@@ -88,3 +88,11 @@ def test_rules_lose_nothing_but_white_space(line, language):
 def test_a_language_is_a_code(language):
     with pytest.raises(UserError, match="a code such as en, ko or zh"):
         splitter("rules", language)
+
+
+def test_blanks_of_any_kind_are_taken_for_blanks():
+    assert splitter("rules")("Plan B\xa0. Then we\u3000go. Why?") == [
+        "Plan B\xa0.",
+        "Then we\u3000go.",
+        "Why?",
+    ]
