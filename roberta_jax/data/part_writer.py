@@ -21,7 +21,7 @@ from roberta_jax.data.output_folder import flush_to_disk
 from roberta_jax.data.parts import Part
 from roberta_jax.data.prepare_settings import PrepareSettings
 from roberta_jax.data.records import ShardWriter
-from roberta_jax.data.rows import RowCounts
+from roberta_jax.data.rows import RowCounts, without_empty_sentences
 from roberta_jax.data.tokenizer import Tokenizer
 from roberta_jax.data.validation_split import TRAIN, VALIDATION, split_documents
 
@@ -180,6 +180,7 @@ def write_part(
             # In pairs, no separator stands between the sentences of a text.
             blank_between=settings.has_pairs,
         ):
+            ids = without_empty_sentences(ids, tokenizer.eos_id)
             if split == TRAIN:
                 rows.add(ids, starts_document=is_start)
             else:

@@ -103,6 +103,16 @@ def sentence_ends(ids: np.ndarray, eos_id: int) -> np.ndarray:
     return ends
 
 
+def without_empty_sentences(ids: np.ndarray, eos_id: int) -> np.ndarray:
+    """The ids [n] without sentences of `</s>` alone, which a vocabulary makes of invisible text.
+
+    Two `</s>` in a row would look like the border of a document.
+    """
+    is_end = ids == eos_id
+    is_empty = is_end & np.concatenate([[True], is_end[:-1]])
+    return ids[~is_empty] if is_empty.any() else ids
+
+
 def check_sequence_length(sequence_length: int, shortest: int) -> None:
     """Raises UserError when rows of `sequence_length` tokens are shorter than `shortest`."""
     if sequence_length < shortest:

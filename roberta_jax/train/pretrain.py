@@ -70,6 +70,7 @@ def pretrain(
     config.validate()
     dataset, validation = open_data(config)
     tokenizer = dataset.tokenizer()
+    weights = weights_of(dataset, config.data.weights)
     config = resolve(config, dataset)
     check_padding(config, tokenizer)
 
@@ -122,7 +123,7 @@ def pretrain(
             dataset,
             batch_size=config.train.batch_size,
             seed=config.seed,
-            weights=weights_of(dataset, config.data.weights),
+            weights=weights,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
             num_threads=config.data.num_read_threads,

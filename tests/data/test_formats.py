@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roberta_jax.data.formats import FORMATS, FullSentencesPacker, make_packer
-from roberta_jax.data.rows import segment_ids
+from roberta_jax.data.rows import segment_ids, without_empty_sentences
 from roberta_jax.errors import UserError
 
 BOS, PAD, EOS = 0, 1, 2
@@ -266,3 +266,11 @@ def test_isolation_of_another_format_is_refused(format):
 def test_an_unknown_format_is_refused():
     with pytest.raises(UserError, match="'sentences'; it must be one of full_sentences"):
         make_packer("sentences", 64, SpecialIds())
+
+
+def test_sentences_without_a_token_of_text_go():
+    ids = np.array([2, 5, 6, 2, 2, 2, 7, 2, 2])
+    assert without_empty_sentences(ids, 2).tolist() == [5, 6, 2, 7, 2]
+    whole = np.array([5, 2, 6, 2])
+    assert without_empty_sentences(whole, 2) is whole
+    assert without_empty_sentences(np.array([], int), 2).tolist() == []

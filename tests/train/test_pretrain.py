@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 
 from roberta_jax.data.loader import Loader
+from roberta_jax.data.prepare import prepare
+from roberta_jax.data.prepare_settings import PrepareSettings
 from roberta_jax.data.records import open_dataset
 from roberta_jax.data.tokenizer_folder import load_tokenizer
 from roberta_jax.errors import INTERRUPTED, MachineError, UserError
@@ -308,9 +310,6 @@ def test_changed_settings_and_data_are_said(dataset, complete, tmp_path, capsys)
     assert read_config(workdir).train.log_every_steps == 4
     longer = dataset.parent / "text.txt"
     (tmp_path / "more.txt").write_text(longer.read_text() + "\nThe wind came back.\n")
-    from roberta_jax.data.prepare import prepare
-    from roberta_jax.data.prepare_settings import PrepareSettings
-
     prepare(
         inputs=[str(tmp_path / "more.txt")],
         tokenizer_folder=dataset.parent / "tokenizer",
@@ -606,3 +605,26 @@ def test_a_run_that_diverges_ends_and_keeps_the_good_checkpoints(dataset, comple
     runs.lines_of(workdir)  # Each is strict JSON.
     (*_, (_, event, message)) = runs.events_of(workdir)
     assert event == "diverged" and message == str(caught.value)
+
+
+def test_a_mixture_of_datasets_resumes_like_one(dataset, tmp_path, monkeypatch):
+    (tmp_path / "text.txt").write_text(runs.make_text(seed=5))
+    other = tmp_path / "other"
+    prepare(
+        inputs=[str(tmp_path / "text.txt")],
+        tokenizer_folder=dataset / "tokenizer",
+        output=other,
+        settings=PrepareSettings(sequence_length=runs.SEQUENCE_LENGTH, validation_fraction=0.1),
+        say=lambda line: None,
+    )
+    config = runs.tiny_config(f"{dataset},{other}", data__weights="3,1", train__num_steps=8)
+    assert pretrain(config, tmp_path / "whole") == 0
+    undo = runs.at_step(monkeypatch, 5, interrupt)
+    assert pretrain(config, tmp_path / "run") == INTERRUPTED
+    undo()
+    assert pretrain(config, tmp_path / "run") == 0
+    assert_same_run(tmp_path / "run", tmp_path / "whole", config, step=8)
+    config = runs.tiny_config(f"{dataset},{other}", data__weights="3")
+    with pytest.raises(UserError, match="must be 2 positive numbers"):
+        pretrain(config, tmp_path / "third")
+    assert not (tmp_path / "third").exists()
