@@ -38,7 +38,7 @@ def open_source(
         config, params, chosen = load_run(folder, mesh, step=step)
         return config, params, load_run_tokenizer(folder, config), chosen
     if step != -1:
-        raise UserError(f"{folder} is no workdir and has no steps; leave the step {step} away.")
+        raise UserError(f"{folder} is no workdir and has no steps; leave step {step} out.")
 
     def put(path: str, array: np.ndarray) -> Any:
         return jax.device_put(array, NamedSharding(mesh, spec_of(path)))
@@ -54,10 +54,8 @@ def source_config(folder: pathlib.Path) -> PretrainConfig:
     if not _is_foreign(folder):
         return read_config(folder)
     if is_huggingface_folder(folder):
-        encoder, tokenizer = (
-            encoder_config(read_config_json(folder), folder),
-            load_tokenizer(folder),
-        )
+        encoder = encoder_config(read_config_json(folder), folder)
+        tokenizer = load_tokenizer(folder)
     else:
         foreign = read_model(folder)  # Its arrays say how large it is.
         encoder, tokenizer = foreign.config, foreign.tokenizer

@@ -73,9 +73,9 @@ def test_mask_marks_take_the_blanks_before_them(tokenizer):
 
 
 def test_many_blanks_before_a_mask_take_no_time(tokenizer):
-    began = time.monotonic()
+    began = time.process_time()
     ids = tokenizer.encode_with_masks("<mask>" + " " * 60_000 + "x<mask>")
-    assert time.monotonic() - began < 2  # A pattern that looks back takes half a minute.
+    assert time.process_time() - began < 2  # A pattern that looks back takes half a minute.
     assert ids[0] == ids[-1] == tokenizer.mask_id
     assert tokenizer.decode(ids) == " " * 60_000 + "x"
 

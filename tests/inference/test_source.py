@@ -34,7 +34,7 @@ def test_a_foreign_folder_and_its_import_are_the_same_model(folder, tmp_path):
 
 
 def test_a_step_of_what_has_none_is_refused(folder):
-    with pytest.raises(UserError, match="no workdir and has no steps; leave the step 7 away"):
+    with pytest.raises(UserError, match="no workdir and has no steps; leave step 7 out"):
         load(folder, step=7)
 
 
