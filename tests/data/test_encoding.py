@@ -71,6 +71,6 @@ def test_a_killed_process_is_the_machines_fault(tokenizer, monkeypatch):
 
 @pytest.mark.parametrize(("cores", "processes"), [(1, 1), (2, 2), (4, 4), (64, 4)])
 def test_large_inputs_have_a_process_for_each_core_up_to_four(monkeypatch, cores, processes):
-    monkeypatch.setattr(encoding, "_cores", lambda: cores)
+    monkeypatch.setattr(encoding, "cores", lambda: cores)
     assert processes_for(10**9) == processes
     assert processes_for(1000) == 0  # Starting one would take longer than the work.
