@@ -1,8 +1,8 @@
 """Documents of sentences from files, as a stream in bounded memory.
 
 Plain text: a blank line ends a document (or every line does, or the file), every other line is cut
-into sentences. JSON lines and Parquet: every object or row is a document, and line breaks inside
-its text field separate its lines.
+into sentences. JSON lines, Parquet and TFDS: every object, row or record is a document, and line
+breaks inside its text field separate its lines.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ from roberta_jax.data.bad_text import BAD_TEXT_RULES, BadTextRule, ReadCounts
 from roberta_jax.data.inputs import InputFile, InputReader, Span
 from roberta_jax.data.parquet import ParquetReader
 from roberta_jax.data.sentences import splitter
+from roberta_jax.data.tfds_source import TfdsReader
 from roberta_jax.errors import UserError
 
 # A longer document is handed on in pieces of about this size, so that one huge document needs no
@@ -56,7 +57,7 @@ def read_documents(
 
     Args:
       spans: files that `find_files` found, or parts of them.
-      text_field: key of the text in JSON lines, column of the text in Parquet.
+      text_field: key of the text in JSON lines, column in Parquet, feature in TFDS.
       sentence_splitter: a name in `sentences.SPLITTERS`.
       language: code of the language whose rules "rules" follows.
       plain_text_documents: what is a document in plain text: what stands between blank lines
@@ -84,10 +85,15 @@ def read_documents(
     for item in spans:
         span = Span.whole(item) if isinstance(item, InputFile) else item
         rule = BadTextRule(span.file.path, on_bad_text, counts)
+        reader: InputReader | ParquetReader | TfdsReader
         if span.file.is_parquet:
-            table = ParquetReader(span, text_field, rule)
-            reader: InputReader | ParquetReader = table
-            pieces = _column_pieces(table, split)
+            reader = table = ParquetReader(span, text_field, rule)
+            pieces = _text_pieces(table.texts(), split)
+        elif span.file.is_tfds:
+            reader = records = TfdsReader(
+                span.file.path, span.begin, span.end, feature=text_field, rule=rule
+            )
+            pieces = _text_pieces(records.texts(), split)
         else:
             reader = lines = InputReader(span)
             pieces = (
@@ -104,8 +110,10 @@ def read_documents(
         counts.stored_bytes, counts.text_bytes = stored_before, text_before
 
 
-def _column_pieces(reader: ParquetReader, split: Callable[[str], list[str]]) -> Iterator[Document]:
-    for place, content in reader.texts():
+def _text_pieces(
+    texts: Iterator[tuple[str, str]], split: Callable[[str], list[str]]
+) -> Iterator[Document]:
+    for place, content in texts:
         yield from _pieces_of(content, place, split)
 
 

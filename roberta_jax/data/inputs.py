@@ -1,4 +1,7 @@
-"""Which files a corpus is made of, and their lines, plain or compressed, local or gs://."""
+"""Which files a corpus is made of, and their lines, plain or compressed, local or gs://.
+
+A split of a TFDS dataset is taken for one file.
+"""
 
 import dataclasses
 import glob
@@ -9,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 from roberta_jax.data import compression
+from roberta_jax.data.tfds_source import TfdsSplit, is_tfds
 from roberta_jax.errors import UserError
 
 PLAIN_TEXT_SUFFIXES = (".txt",)
@@ -20,7 +24,7 @@ BUFFER_BYTES = 1 << 20
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class InputFile:
-    """A file of the corpus, and what tells whether it has changed since."""
+    """A file of the corpus, or a TFDS split, and what tells whether it has changed since."""
 
     path: str
     bytes: int
@@ -29,17 +33,28 @@ class InputFile:
     @property
     def is_json_lines(self) -> bool:
         """Whether each line is a JSON object."""
-        return compression.without_suffix(self.path).endswith(JSON_LINES_SUFFIXES)
+        name = compression.without_suffix(self.path)
+        return name.endswith(JSON_LINES_SUFFIXES) and not self.is_tfds
 
     @property
     def is_parquet(self) -> bool:
-        """Whether the file is a table of columns; else it is JSON lines or plain text."""
-        return self.path.endswith(PARQUET_SUFFIXES)
+        """Whether the file is a table of columns."""
+        return self.path.endswith(PARQUET_SUFFIXES) and not self.is_tfds
+
+    @property
+    def is_tfds(self) -> bool:
+        """Whether this is a split of a TFDS dataset."""
+        return is_tfds(self.path)
+
+    @property
+    def is_plain_text(self) -> bool:
+        """Whether the documents are told by lines."""
+        return not (self.is_json_lines or self.is_parquet or self.is_tfds)
 
     @property
     def is_compressed(self) -> bool:
         """Whether the text is compressed as a whole."""
-        return compression.is_compressed(self.path)
+        return not self.is_tfds and compression.is_compressed(self.path)
 
     @property
     def text_bytes(self) -> int:
@@ -52,7 +67,8 @@ class InputFile:
 class Span:
     """A part of a file: the documents that begin in its bytes [begin, end) as stored.
 
-    A compressed file has one span only; of a Parquet file, the row groups that begin there.
+    A compressed file has one span only; of a Parquet file, the row groups that begin there; of a
+    TFDS split, a share of the records.
     """
 
     file: InputFile
@@ -80,10 +96,15 @@ def find_files(inputs: Sequence[str]) -> list[InputFile]:
     """
     if not inputs:
         raise UserError(
-            "No input is given; --input takes a file, a folder or a glob, and may be repeated."
+            "No input is given; --input takes a file, a folder, a glob or tfds:NAME:SPLIT, and may "
+            "be repeated."
         )
     files: dict[str, InputFile] = {}
     for name in inputs:
+        if is_tfds(name):
+            split = TfdsSplit(name)
+            files.setdefault(name, InputFile(name, split.bytes, split.modified_ns))
+            continue
         try:
             for path in _matches(name):
                 # Whatever it is called: text that is read twice counts twice.
@@ -102,7 +123,8 @@ def overlap(files: Sequence[InputFile], others: Sequence[InputFile]) -> list[str
     """The files that are in both lists, whatever they are called there."""
 
     def identity(file: InputFile) -> str:
-        return file.path if _is_remote(file.path) else str(pathlib.Path(file.path).resolve())
+        as_it_is = file.is_tfds or _is_remote(file.path)
+        return file.path if as_it_is else str(pathlib.Path(file.path).resolve())
 
     known = set(map(identity, files))
     return [file.path for file in others if identity(file) in known]

@@ -79,8 +79,7 @@ def plan_parts(
 
 
 def _spans(file: InputFile, wanted: int, divide_plain_text: bool) -> Iterator[Span]:
-    is_plain = not (file.is_json_lines or file.is_parquet)
-    if file.is_compressed or (is_plain and not divide_plain_text):
+    if file.is_compressed or (file.is_plain_text and not divide_plain_text):
         yield Span.whole(file)
         return
     count = max(1, round(file.text_bytes / wanted))
