@@ -4,11 +4,13 @@ roberta-jax prepare --input='books/*.jsonl.gz' --tokenizer=tokenizer --output=da
 
 The input is plain text (.txt: a blank line ends a document, every other line is a sentence), JSON
 lines (.jsonl, .json: an object is a document, the lines of its text are sentences) or Parquet (a
-row is a document); the texts also as .gz, .zst or .xz. The output appears when it is complete. A
+row is a document), the texts also as .gz, .zst or .xz, or a dataset of tensorflow-datasets that is
+on the disk (a record is a document). The output appears when it is complete. A
 run that was stopped goes on from the parts that it has finished; one with the same inputs and
 settings as the output finds that there is nothing to do.
 """
 
+import shlex
 from typing import Any
 
 from absl import flags as absl_flags
@@ -18,6 +20,7 @@ from roberta_jax.data.corpus import PLAIN_TEXT_DOCUMENTS
 from roberta_jax.data.formats import FORMATS
 from roberta_jax.data.prepare import prepare
 from roberta_jax.data.prepare_settings import DEFAULT_VALIDATION_FRACTION, PrepareSettings
+from roberta_jax.data.runners import RUNNERS, BeamRunner, LocalRunner, Runner
 from roberta_jax.data.sentences import SPLITTERS
 from roberta_jax.errors import UserError
 
@@ -27,7 +30,10 @@ SUMMARY = "turn raw text into tokenised, packed, sharded records"
 def define_flags(flags: absl_flags.FlagValues) -> None:
     """Defines the flags of this verb in `flags`."""
     absl_flags.DEFINE_multi_string(
-        "input", [], "A file, folder or glob; may be repeated.", flag_values=flags
+        "input",
+        [],
+        "A file, folder, glob or tfds:NAME/CONFIG:SPLIT; may be repeated.",
+        flag_values=flags,
     )
     absl_flags.DEFINE_multi_string(
         "validation_input",
@@ -67,7 +73,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string(
         "text_field",
         "text",
-        "Key of the text in JSON lines, or column in Parquet.",
+        "Key of the text in JSON lines, column in Parquet, feature in TFDS.",
         flag_values=flags,
     )
     absl_flags.DEFINE_enum(
@@ -95,6 +101,13 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
         "What happens to text that is not UTF-8.",
         flag_values=flags,
     )
+    absl_flags.DEFINE_bool(
+        "drop_duplicates",
+        False,
+        "Of documents that occur more than once, leave out all but the first; reads the text "
+        "twice.",
+        flag_values=flags,
+    )
     absl_flags.DEFINE_integer(
         "rows_per_shard", 1 << 20, "Rows per file, at most.", flag_values=flags
     )
@@ -102,6 +115,20 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
         "num_processes",
         0,
         "Processes that work at once, about 300 MB each; 0: one per core. The rows stay the same.",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_enum(
+        "runner",
+        "local",
+        RUNNERS,
+        "Who works: processes of this machine, or an Apache Beam pipeline. The rows stay the same.",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_multi_string(
+        "beam_options",
+        [],
+        "With --runner=beam: options of the pipeline, such as --beam_options='--runner=FlinkRunner "
+        "--flink_master=host:8081'; may be repeated. Without any, it runs on this machine.",
         flag_values=flags,
     )
     absl_flags.DEFINE_string("output", "", "Folder to write.", flag_values=flags)
@@ -137,6 +164,7 @@ def run(flags: Any, arguments: list[str]) -> int:
         sentence_splitter=flags.sentence_splitter,
         language=flags.language,
         on_bad_text=flags.on_bad_text,
+        drop_duplicates=flags.drop_duplicates,
         rows_per_shard=flags.rows_per_shard,
     )
     prepare(
@@ -146,6 +174,19 @@ def run(flags: Any, arguments: list[str]) -> int:
         settings=settings,
         validation_inputs=flags.validation_input,
         overwrite=flags.overwrite,
-        num_processes=flags.num_processes,
+        runner=_runner(flags),
     )
     return 0
+
+
+def _runner(flags: Any) -> Runner:
+    if flags.runner == "beam":
+        if flags.num_processes:
+            raise UserError(
+                f"--num_processes={flags.num_processes} is of --runner=local; the workers of a "
+                "pipeline are set by --beam_options, such as --beam_options=--direct_num_workers=4."
+            )
+        return BeamRunner(tuple(word for one in flags.beam_options for word in shlex.split(one)))
+    if flags.beam_options:
+        raise UserError("--beam_options are of --runner=beam, and the runner is local.")
+    return LocalRunner(flags.num_processes)

@@ -46,7 +46,7 @@ def assemble(
     """
     odd_text = {
         name: sum(getattr(result.read, name) for result in results)
-        for name in ("replaced", "skipped", "special_names")
+        for name in ("replaced", "skipped", "special_names", "duplicates")
     }
     counts = _total(result.counts for result in results)
     validation = RowWriter(

@@ -17,6 +17,7 @@ class ReadCounts:
     replaced: int = 0  # Lines or documents with bad text that was replaced by U+FFFD.
     skipped: int = 0  # Lines or documents left out for their bad text.
     special_names: int = 0  # Places where the text spells a special token, such as "<mask>".
+    duplicates: int = 0  # Documents left out because they are there already.
 
 
 class BadTextRule:

@@ -130,6 +130,11 @@ def overlap(files: Sequence[InputFile], others: Sequence[InputFile]) -> list[str
     return [file.path for file in others if identity(file) in known]
 
 
+def on_this_machine(path: str) -> str:
+    """The path of an `InputFile` for a process with another current folder."""
+    return path if is_tfds(path) or _is_remote(path) else str(pathlib.Path(path).absolute())
+
+
 def _matches(name: str) -> list[Any]:
     path = _path(name)
     if path.is_dir():

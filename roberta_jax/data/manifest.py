@@ -77,8 +77,8 @@ class Manifest:
         str, Any
     ]  # What `prepare` was told; the same settings and inputs give the same rows.
     inputs: list[dict[str, Any]]  # Of each file: path, bytes, modified_ns, split.
-    # Lines or documents that were not UTF-8, "replaced" and "skipped"; and how often the text
-    # spells a special token, "special_names", which was encoded as text.
+    # Lines or documents that were not UTF-8, "replaced" and "skipped"; how often the text spells a
+    # special token, "special_names", which was encoded as text; documents left out as "duplicates".
     odd_text: dict[str, int]
     created_by: str
 

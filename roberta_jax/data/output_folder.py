@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 
 from roberta_jax.errors import DISK_ERRORS, MachineError, UserError
@@ -57,6 +58,26 @@ def new_folder(output: pathlib.Path) -> Iterator[pathlib.Path]:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
             os.close(lock)
+
+
+@contextlib.contextmanager
+def folder_at_once(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder to write into that appears as `folder` when the block ends well, and is on the disk.
+
+    Several processes may make the same one: the first stays.
+    """
+    partial = folder.with_name(f"{folder.name}.partial-{uuid.uuid4().hex}")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        flush_to_disk(partial)
+        try:
+            partial.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextlib.contextmanager

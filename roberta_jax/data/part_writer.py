@@ -17,7 +17,6 @@ from roberta_jax.data.corpus import Document, read_documents
 from roberta_jax.data.encoding import encode_documents
 from roberta_jax.data.formats import make_packer
 from roberta_jax.data.manifest import Shard
-from roberta_jax.data.output_folder import flush_to_disk
 from roberta_jax.data.parts import Part
 from roberta_jax.data.prepare_settings import PrepareSettings
 from roberta_jax.data.records import ShardWriter
@@ -55,11 +54,8 @@ class PartResult:
 
     def save(self, folder: pathlib.Path) -> None:
         """Writes `result.json`, which says that the folder is complete."""
-        flush_to_disk(folder)
         text = json.dumps(dataclasses.asdict(self), indent=2) + "\n"
-        partial = folder / f"{RESULT_NAME}.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.rename(folder / RESULT_NAME)
+        (folder / RESULT_NAME).write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, folder: pathlib.Path, key: str) -> "PartResult | None":
@@ -145,37 +141,41 @@ def write_part(
     tokenizer: Tokenizer,
     settings: PrepareSettings,
     report: Report,
+    duplicates: np.ndarray | None = None,
     num_processes: int = 0,
-) -> PartResult:
-    """Writes the shards of a part into the new folder `folder`.
+) -> None:
+    """Writes the shards of a part into the empty folder `folder`.
 
     Validation documents are few and lie far apart: their ids are kept, and the rows are made of
     those of all parts (`validation_documents`), so that pairs find another document.
 
     Args:
       part: what is read.
-      folder: does not exist yet.
+      folder: for all that the part becomes.
       key: of the part and the settings.
       tokenizer: makes the ids.
       settings: how the rows are made.
       report: is called now and then.
+      duplicates: numbers of documents to leave out, sorted; int64 [n].
       num_processes: that encode beside this one; changes the speed only.
 
     Raises:
       UserError: the text cannot be read.
       MachineError: the disk refuses the shards.
     """
-    folder.mkdir(parents=True)
     rows = RowWriter(
         folder, TRAIN, tokenizer=tokenizer, settings=settings, key=(settings.seed, part.number)
     )
     read = ReadCounts()
+    found = documents_of(part, settings, read)
+    if duplicates is not None:
+        found = without_duplicates(found, duplicates, read)
     tokens = documents = 0
     lengths: list[tuple[int, bool]] = []
     with (folder / _IDS_NAME).open("wb") as kept:
         for split, is_start, ids in encode_documents(
             tokenizer,
-            _documents(part, settings, SpecialNames(tokenizer, read), read),
+            _labelled(found, part, settings, SpecialNames(tokenizer, read)),
             num_processes=num_processes,
             # In pairs, no separator stands between the sentences of a text.
             blank_between=settings.has_pairs,
@@ -196,7 +196,6 @@ def write_part(
     result = PartResult(key=key, counts=rows.counts, shards=shards, read=read, sizes=sizes)
     result.save(folder)
     report(read, documents, tokens)
-    return result
 
 
 def validation_documents(folder: pathlib.Path) -> Iterator[tuple[bool, np.ndarray]]:
@@ -231,11 +230,11 @@ class SpecialNames:
                 self._counts.special_names += len(self._pattern.findall(sentence))
 
 
-def _documents(
-    part: Part, settings: PrepareSettings, names: SpecialNames, counts: ReadCounts
-) -> Iterator[tuple[str, Document]]:
-    """Every document of the part, or piece of one, with its split."""
-    documents = read_documents(
+def documents_of(
+    part: Part, settings: PrepareSettings, counts: ReadCounts | None = None
+) -> Iterator[Document]:
+    """The documents of a part as the settings have them; `counts` is kept up to date."""
+    return read_documents(
         part.spans,
         text_field=settings.text_field,
         sentence_splitter=settings.sentence_splitter,
@@ -244,6 +243,30 @@ def _documents(
         on_bad_text=settings.on_bad_text,
         counts=counts,
     )
+
+
+def without_duplicates(
+    documents: Iterator[Document], duplicates: np.ndarray, counts: ReadCounts
+) -> Iterator[Document]:
+    """The documents of a part but for those whose numbers are in `duplicates`, which are counted.
+
+    The pieces of a document share its fate.
+    """
+    number, place, is_left_out = -1, 0, False
+    for document in documents:
+        if document.is_start:
+            number += 1
+            is_left_out = place < len(duplicates) and int(duplicates[place]) == number
+            place += is_left_out
+            counts.duplicates += is_left_out
+        if not is_left_out:
+            yield document
+
+
+def _labelled(
+    documents: Iterator[Document], part: Part, settings: PrepareSettings, names: SpecialNames
+) -> Iterator[tuple[str, Document]]:
+    """Every document of the part, or piece of one, with its split."""
     labelled: Iterator[tuple[str, Any]] = (
         split_documents(documents, settings.validation_fraction, part.number)
         if part.split == TRAIN

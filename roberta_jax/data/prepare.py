@@ -1,20 +1,20 @@
 """Raw text → a prepared dataset: its parts are made by themselves, then named and described.
 
 A part is read, tokenised, packed and written in one streaming pass (`part_writer`), by several
-processes at once (`part_pool`). A run that stops goes on from the parts that are finished.
+processes or machines at once (`runners`). A run that stops goes on from the parts that are
+finished.
 """
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable, Mapping, Sequence
 
 from roberta_jax.data.assembly import assemble, check_counts
-from roberta_jax.data.corpus import Document, read_documents
+from roberta_jax.data.duplicates import HashParts, find_duplicates, hash_folder
+from roberta_jax.data.formats import make_packer
 from roberta_jax.data.inputs import InputFile, find_files, overlap
 from roberta_jax.data.manifest import (
     FORMAT_VERSION,
@@ -28,18 +28,19 @@ from roberta_jax.data.output_folder import (
     new_folder,
     remove_unfinished,
 )
-from roberta_jax.data.part_pool import finished_parts, make_parts, part_folder
+from roberta_jax.data.part_work import WriteParts, finished_parts, part_folder
 from roberta_jax.data.part_writer import RESULT_NAME, PartResult, dtype_of
 from roberta_jax.data.parts import Part, plan_parts
 from roberta_jax.data.prepare_settings import PrepareSettings
+from roberta_jax.data.prepare_summary import count_of, say_size, summarize
 from roberta_jax.data.records import open_dataset
+from roberta_jax.data.runners import LocalRunner, Runner
 from roberta_jax.data.tokenizer import Tokenizer
 from roberta_jax.data.tokenizer_folder import load_tokenizer
 from roberta_jax.data.validation_split import TRAIN, VALIDATION
-from roberta_jax.errors import UserError
+from roberta_jax.errors import MachineError, UserError
 
-# Text from which the size of the rows is estimated.
-SAMPLE_BYTES = 1 << 18
+_DUPLICATES, _HASHES = "duplicates", "hashes"  # Folders beside those of the parts.
 
 
 def prepare(
@@ -50,20 +51,20 @@ def prepare(
     settings: PrepareSettings,
     validation_inputs: Sequence[str] = (),
     overwrite: bool = False,
-    num_processes: int = 0,
+    runner: Runner | None = None,
     say: Callable[[str], None] = print,
 ) -> Manifest:
     """Writes the dataset folder `output`, or finds that it is there already.
 
     Args:
-      inputs: files, folders, globs.
+      inputs: files, folders, globs, `tfds:NAME/CONFIG:SPLIT`.
       tokenizer_folder: what `roberta-jax tokenizer` wrote; a copy goes into the dataset.
       output: a local folder.
       settings: how the rows are made.
       validation_inputs: text of the validation split; `settings.validation_fraction` must then be
         0.
       overwrite: make the dataset again, whatever inputs and settings the present one has.
-      num_processes: that work at once; 0: one per core. It never changes the rows.
+      runner: who does the work, `LocalRunner` if not given; it never changes the rows.
       say: takes the summary, line by line.
 
     Returns:
@@ -76,16 +77,22 @@ def prepare(
       call goes on from there. Without any, nothing is left behind.
     """
     settings.validate()
-    if num_processes < 0:
-        raise UserError(f"num_processes is {num_processes}; it must be 0 or more.")
     if validation_inputs and settings.validation_fraction:
         raise UserError(
             "There is a validation input and a validation_fraction of "
             f"{settings.validation_fraction}. Give one of them: the files of the validation split, "
             "or the share of the documents that it takes."
         )
+    runner = runner or LocalRunner()
     output = local_path(output)
     tokenizer = load_tokenizer(tokenizer_folder)
+    make_packer(  # Raises where the settings suit no tokenizer or no row.
+        settings.format,
+        settings.sequence_length,
+        tokenizer,
+        isolate_documents=settings.isolate_documents,
+        short_sequence_probability=settings.short_sequence_probability,
+    )
     files = {
         TRAIN: find_files(inputs),
         VALIDATION: find_files(validation_inputs) if validation_inputs else [],
@@ -102,28 +109,25 @@ def prepare(
         say(f"{output} has the same inputs and settings; there is nothing to do.")
         return Manifest.load(output)
     parts = plan_parts(files, divide_plain_text=settings.plain_text_documents != "file")
-    key_settings = {
-        **planned.settings,
-        "tokenizer": planned.tokenizer.fingerprint,
-        "created_by": planned.created_by,
-        "format_version": planned.format_version,
-    }
-    keys = [part.key(key_settings) for part in parts]
-    with kept_folder(output, _has_finished_parts) as unfinished:
-        finished = finished_parts(unfinished, parts, keys)
+    keys = _keys(parts, planned)
+    with kept_folder(output, _is_worth_keeping) as unfinished:
+        finished = finished_parts(unfinished, parts, keys, keep=(_DUPLICATES, _HASHES))
         if finished:
-            say(f"going on: {len(finished):,} of {len(parts):,} parts are finished")
+            say(f"going on: {len(finished):,} of {count_of(parts)} are finished")
         else:
-            _say_size(parts, output, tokenizer, settings, say)
+            say_size(parts, output, tokenizer, settings, say)
         try:
-            results = make_parts(
-                parts,
-                keys,
-                unfinished,
+            work = WriteParts(
+                folder=unfinished.absolute(),
+                keys=keys,
                 tokenizer=tokenizer,
                 settings=settings,
-                num_processes=num_processes,
+                duplicates=_duplicates(unfinished.absolute(), parts, keys, settings, runner)
+                if settings.drop_duplicates
+                else None,
             )
+            runner(work, [part for part in parts if part.number not in finished], unfinished)
+            results = _results(unfinished, parts, keys)
             _check(unfinished, settings, results)
             with new_folder(output) as partial:
                 manifest = assemble(
@@ -135,15 +139,69 @@ def prepare(
                     settings=settings,
                 )
         except BaseException:
-            kept = len(finished_parts(unfinished, parts, keys))
+            kept = finished_parts(unfinished, parts, keys, keep=(_DUPLICATES, _HASHES))
             if kept:
                 say(
-                    f"stopped: {kept:,} of {len(parts):,} parts are finished and stay in "
+                    f"stopped: {len(kept):,} of {count_of(parts)} are finished and stay in "
                     f"{unfinished}; the same command goes on from there"
                 )
             raise
-    _summarize(manifest, output, say)
+    summarize(manifest, output, say)
     return manifest
+
+
+def _keys(parts: Sequence[Part], planned: Manifest) -> dict[int, str]:
+    """What tells whether a finished part is the one that is wanted."""
+    decides = {
+        **planned.settings,
+        "tokenizer": planned.tokenizer.fingerprint,
+        "created_by": planned.created_by,
+        "format_version": planned.format_version,
+    }
+    if planned.settings["drop_duplicates"]:  # By other parts' documents too.
+        every = "".join(part.key(decides) for part in parts)
+        decides["corpus"] = hashlib.sha256(every.encode()).hexdigest()
+    return {part.number: part.key(decides) for part in parts}
+
+
+def _duplicates(
+    unfinished: pathlib.Path,
+    parts: Sequence[Part],
+    keys: Mapping[int, str],
+    settings: PrepareSettings,
+    runner: Runner,
+) -> pathlib.Path:
+    """Where the duplicates of all parts are listed; done already, or now."""
+    # The keys are those of the whole corpus: what was found in another one is of no use.
+    key = keys[0]
+    hashes, duplicates = unfinished / _HASHES / key, unfinished / _DUPLICATES / key
+    for folder in (hashes, duplicates):
+        if folder.parent.is_dir():
+            _remove_all_but(folder)
+    if not duplicates.is_dir():
+        left = [part for part in parts if not hash_folder(hashes, part).is_dir()]
+        runner(HashParts(hashes, settings), left, unfinished)
+        find_duplicates(hashes, parts, duplicates)
+    return duplicates
+
+
+def _remove_all_but(kept: pathlib.Path) -> None:
+    for path in kept.parent.iterdir():
+        if path != kept:
+            shutil.rmtree(path)
+
+
+def _results(
+    unfinished: pathlib.Path, parts: Sequence[Part], keys: Mapping[int, str]
+) -> list[PartResult]:
+    finished = finished_parts(unfinished, parts, keys, keep=(_DUPLICATES, _HASHES))
+    if missing := [part.number for part in parts if part.number not in finished]:
+        raise MachineError(
+            f"{len(missing):,} of {count_of(parts)} are not in {unfinished}, such as "
+            f"{part_folder(unfinished, parts[missing[0]]).name}, though all were made. Do all "
+            "workers see this folder, under this path?"
+        )
+    return [finished[part.number] for part in parts]
 
 
 def _check(
@@ -152,12 +210,14 @@ def _check(
     try:
         check_counts(settings, results)
     except UserError:
-        finished_parts(unfinished, [], [])  # Of no use where other text or settings are needed.
+        finished_parts(unfinished, [], {})  # Of no use where other text or settings are needed.
         raise
 
 
-def _has_finished_parts(folder: pathlib.Path) -> bool:
-    return any(folder.glob(f"*/{RESULT_NAME}"))
+def _is_worth_keeping(folder: pathlib.Path) -> bool:
+    """Whether there are finished parts, or hashes or duplicates of them."""
+    work = (f"*/{RESULT_NAME}", f"{_HASHES}/*/part-?????", f"{_DUPLICATES}/*/part-*")
+    return any(path for pattern in work for path in folder.glob(pattern))
 
 
 def _plan(
@@ -175,7 +235,7 @@ def _plan(
         ),
         dtype=dtype_of(tokenizer),
         splits={},
-        settings=dataclasses.asdict(settings),
+        settings=settings.deciding,
         inputs=[
             {**dataclasses.asdict(file), "split": split} for split in files for file in files[split]
         ],
@@ -237,92 +297,3 @@ def _differences(output: pathlib.Path, planned: Manifest) -> list[str]:
             f"{len(changed)} input files were added, removed or changed, such as {changed[:1]}"
         )
     return differences
-
-
-def _say_size(
-    parts: Sequence[Part],
-    output: pathlib.Path,
-    tokenizer: Tokenizer,
-    settings: PrepareSettings,
-    say: Callable[[str], None],
-) -> None:
-    """Says what the disk will need, as far as the first text tells."""
-    sample: list[list[str]] = []
-    sample_bytes = 0
-    for document in _documents_of(parts[0], settings):
-        sample.append(document.sentences)
-        sample_bytes += sum(len(sentence.encode()) + 1 for sentence in document.sentences)
-        if sample_bytes > SAMPLE_BYTES:
-            break
-    tokens = sum(map(len, tokenizer.encode_sentences(sample)))
-    text_bytes = sum(
-        span.file.text_bytes * span.bytes // max(span.file.bytes, 1)
-        for part in parts
-        for span in part.spans
-    )
-    needed = text_bytes * tokens // max(sample_bytes, 1) * np.dtype(dtype_of(tokenizer)).itemsize
-    free = shutil.disk_usage(output.parent).free
-    say(
-        f"{len(parts):,} parts with about {_size(text_bytes)} of text; the rows need about "
-        f"{_size(needed)} of disk, and {_size(free)} are free"
-        + ("; that may not be enough" if needed > free else "")
-    )
-
-
-def _documents_of(part: Part, settings: PrepareSettings) -> Iterator[Document]:
-    return read_documents(
-        part.spans,
-        text_field=settings.text_field,
-        sentence_splitter=settings.sentence_splitter,
-        language=settings.language,
-        plain_text_documents=settings.plain_text_documents,
-        on_bad_text=settings.on_bad_text,
-    )
-
-
-def _size(num_bytes: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:,.3g} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:,.3g} TB"
-
-
-def _summarize(manifest: Manifest, output: pathlib.Path, say: Callable[[str], None]) -> None:
-    for name, split in manifest.splits.items():
-        if not split.rows:
-            continue
-        padding: Any = split.padding_tokens / max(split.rows * manifest.sequence_length, 1)
-        cut = "cut to fit" if manifest.label_slots else "divided over rows"
-        say(
-            f"{name}: {split.documents:,} documents, {split.sentences:,} sentences, "
-            f"{split.tokens:,} tokens in {split.rows:,} rows of {manifest.sequence_length}, "
-            f"{padding:.2%} padding, {split.over_long_sentences:,} sentences longer than a row "
-            f"({cut}), unigram entropy {split.unigram_entropy_nats:.3f} nats, "
-            f"{len(split.shards)} shards"
-        )
-        if split.examples != split.rows:
-            say(f"{name}: {split.examples:,} examples, {split.examples / split.rows:.2f} per row")
-        if manifest.label_slots:
-            say(
-                f"{name}: {split.next_pairs:,} pairs follow each other, {split.random_pairs:,} do "
-                f"not; {split.truncated_tokens:,} tokens were left out to make pairs fit, "
-                f"{split.repeated_tokens:,} stand in more than one pair"
-            )
-    odd = manifest.odd_text
-    if odd["replaced"] or odd["skipped"]:
-        say(
-            f"lines or documents that are not UTF-8: {odd['replaced']:,} replaced, "
-            f"{odd['skipped']:,} skipped"
-        )
-    if odd["special_names"]:
-        say(
-            f"the text spells special tokens, such as <mask>, {odd['special_names']:,} times; "
-            "they were encoded as text"
-        )
-    if not manifest.splits[VALIDATION].rows:
-        say(
-            "The validation split is empty, so a run cannot be evaluated; --validation_input "
-            "names a text for it."
-        )
-    say(f"written to {output}")

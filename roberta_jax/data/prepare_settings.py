@@ -1,6 +1,7 @@
 """What decides the rows of a prepared dataset, apart from the input files and the tokenizer."""
 
 import dataclasses
+from typing import Any
 
 from roberta_jax.data.formats import FORMATS
 from roberta_jax.data.validation_split import systematic_sample
@@ -27,6 +28,7 @@ class PrepareSettings:
     sentence_splitter: str = "line"
     language: str = "en"  # Whose rules the sentence splitter "rules" follows.
     on_bad_text: str = "error"
+    drop_duplicates: bool = False  # Of documents that occur more than once, only the first stays.
     rows_per_shard: int = 1 << 20
 
     def validate(self) -> None:
@@ -38,6 +40,20 @@ class PrepareSettings:
             raise UserError(f"rows_per_shard is {self.rows_per_shard}; it must be at least 1.")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed is {self.seed}; it must be in [0, 2^32).")
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """The settings by name, but for those that change nothing beside the others."""
+        values = dataclasses.asdict(self)
+        if not self.has_pairs:
+            del values["seed"]
+        if self.format != "segment_pair":
+            del values["short_sequence_probability"]
+        if self.format != "full_sentences":
+            del values["isolate_documents"]
+        if self.sentence_splitter != "rules":
+            del values["language"]
+        return values
 
     @property
     def has_pairs(self) -> bool:

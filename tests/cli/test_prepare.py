@@ -37,27 +37,49 @@ def test_flags_reach_the_dataset(folder):
         "format": "full_sentences",
         "sequence_length": 64,
         "isolate_documents": False,
-        "short_sequence_probability": 0.1,
-        "seed": 0,
         "validation_fraction": 0.25,
         "text_field": "text",
         "plain_text_documents": "blank_line",
         "sentence_splitter": "punctuation",
-        "language": "en",
         "on_bad_text": "skip",
+        "drop_duplicates": False,
         "rows_per_shard": 9,
     }
+
+
+def test_duplicates_are_dropped_when_asked(folder, capsys):
+    arguments = ("--input=text.txt", "--input=more.txt", "--tokenizer=tokenizer", "--output=out")
+    options = ("--sequence_length=64", "--validation_fraction=0", "--drop_duplicates")
+    assert run(*arguments, *options) == 0
+    manifest = Manifest.load(folder / "out")
+    assert manifest.settings["drop_duplicates"] is True
+    assert manifest.splits["train"].documents == 1
+    assert "3 documents were left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--beam_options=--runner=FlinkRunner",), "--beam_options are of --runner=beam"),
+        (("--runner=beam", "--num_processes=2"), "--num_processes=2 is of --runner=local"),
+        (("--num_processes=-1",), "num_processes is -1"),
+    ],
+)
+def test_options_of_another_runner_are_refused(folder, options, message):
+    with pytest.raises(UserError, match=message):
+        run("--input=text.txt", "--tokenizer=tokenizer", "--output=out", *options)
+    assert not (folder / "out").exists()
 
 
 def test_flags_of_formats_and_documents_reach_the_dataset(folder):
     (folder / "lines.txt").write_text((SENTENCE * 2 + "\n") * 40)
     arguments = ("--input=lines.txt", "--tokenizer=tokenizer", "--output=out")
-    options = ("--format=sentence_pair", "--plain_text_documents=line", "--seed=7")
+    options = ("--format=segment_pair", "--plain_text_documents=line", "--seed=7")
     options += ("--sentence_splitter=rules", "--language=de")
     more = ("--sequence_length=64", "--short_sequence_probability=0.5", "--num_processes=2")
     assert run(*arguments, *options, *more) == 0
     manifest = Manifest.load(folder / "out")
-    assert (manifest.format, manifest.attention) == ("sentence_pair", "example")
+    assert (manifest.format, manifest.attention) == ("segment_pair", "example")
     assert manifest.settings["seed"] == 7
     assert manifest.settings["short_sequence_probability"] == 0.5
     assert sum(split.documents for split in manifest.splits.values()) == 40

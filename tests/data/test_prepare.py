@@ -9,13 +9,14 @@ import sys
 import numpy as np
 import pytest
 
-from roberta_jax.data import assembly, output_folder, part_pool, part_writer, parts
+from roberta_jax.data import assembly, output_folder, part_work, part_writer, parts
 from roberta_jax.data import prepare as prepare_module
 from roberta_jax.data.byte_bpe import train_byte_bpe
 from roberta_jax.data.manifest import Manifest
 from roberta_jax.data.prepare import prepare
 from roberta_jax.data.prepare_settings import PrepareSettings
 from roberta_jax.data.records import open_dataset
+from roberta_jax.data.runners import LocalRunner
 from roberta_jax.errors import MachineError, UserError
 
 SETTINGS = {"sequence_length": 32, "validation_fraction": 0.1, "rows_per_shard": 100}
@@ -29,7 +30,7 @@ def run(
     said=None,
     validation_inputs=(),
     overwrite=False,
-    num_processes=0,
+    runner=None,
     **settings,
 ):
     return prepare(
@@ -39,7 +40,7 @@ def run(
         settings=PrepareSettings(**{**SETTINGS, **settings}),
         validation_inputs=[str(path) for path in validation_inputs],
         overwrite=overwrite,
-        num_processes=num_processes,
+        runner=runner,
         say=(said if said is not None else []).append,
     )
 
@@ -88,7 +89,7 @@ def test_the_manifest_counts_what_is_there(dataset_folder, documents):
 def test_the_summary_tells_the_counts(corpus_folder, tokenizer_folder, tmp_path):
     said = []
     run([corpus_folder], tokenizer_folder, tmp_path / "out", said=said)
-    assert said[0].startswith("1 parts with about ") and "are free" in said[0]
+    assert said[0].startswith("1 part with about ") and "are free" in said[0]
     assert said[1].startswith("train: 36 documents, ") and "padding" in said[1]
     assert said[2].startswith("validation: 4 documents, ")
     assert said[3] == f"written to {tmp_path / 'out'}"
@@ -192,7 +193,7 @@ def test_bad_text_is_counted_in_the_manifest(tokenizer_folder, tmp_path):
     with pytest.raises(UserError, match="at byte 14"):
         run([path], tokenizer_folder, tmp_path / "out")
     manifest = run([path], tokenizer_folder, tmp_path / "out", on_bad_text="replace", said=said)
-    assert manifest.odd_text == {"replaced": 20, "skipped": 0, "special_names": 0}
+    assert manifest.odd_text == {"replaced": 20, "skipped": 0, "special_names": 0, "duplicates": 0}
     assert "lines or documents that are not UTF-8: 20 replaced, 0 skipped" in said
 
 
@@ -297,7 +298,7 @@ def test_processes_change_the_speed_and_no_byte(
     corpus_folder, tokenizer_folder, tmp_path, many_parts
 ):
     made = [
-        run([corpus_folder], tokenizer_folder, tmp_path / str(n), num_processes=n)
+        run([corpus_folder], tokenizer_folder, tmp_path / str(n), runner=LocalRunner(n))
         for n in (1, 2, 3)
     ]
     assert made[0].splits["train"].documents + made[0].splits["validation"].documents == 40
@@ -309,17 +310,16 @@ def test_a_stopped_run_goes_on_from_its_finished_parts(
     corpus_folder, tokenizer_folder, tmp_path, many_parts, monkeypatch
 ):
     run([corpus_folder], tokenizer_folder, tmp_path / "whole")
-    write, written, said = part_pool.write_part, [], []
+    write, written, said = part_work.write_part, [], []
 
     def stop_at_the_fourth(part, folder, **options):
         if len(written) == 3:
-            folder.mkdir()
             (folder / "train-00000.unfinished").write_bytes(b"half")
             raise KeyboardInterrupt
         written.append(part.number)
         return write(part, folder, **options)
 
-    monkeypatch.setattr(part_pool, "write_part", stop_at_the_fourth)
+    monkeypatch.setattr(part_work, "write_part", stop_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         run([corpus_folder], tokenizer_folder, tmp_path / "out", said=said)
     assert "3 of " in said[-1] and "the same command goes on" in said[-1]
@@ -329,7 +329,7 @@ def test_a_stopped_run_goes_on_from_its_finished_parts(
         written.append(part.number)
         return write(part, folder, **options)
 
-    monkeypatch.setattr(part_pool, "write_part", write_and_note)
+    monkeypatch.setattr(part_work, "write_part", write_and_note)
     # A file of a finished part that is damaged meanwhile is made again.
     (shard,) = (tmp_path / "out.unfinished/part-00001").glob("train-*.array_record")
     shard.write_bytes(shard.read_bytes()[:-1])
@@ -366,7 +366,7 @@ def test_what_is_damaged_is_named_and_the_rest_is_kept(
     (folder / "c.jsonl.gz").write_bytes(whole[:-20])
     for num_processes in (1, 2):
         with pytest.raises(UserError, match=r"c\.jsonl\.gz is damaged or cut off"):
-            run([folder], tokenizer_folder, tmp_path / "out", num_processes=num_processes)
+            run([folder], tokenizer_folder, tmp_path / "out", runner=LocalRunner(num_processes))
     (folder / "c.jsonl.gz").write_bytes(whole)
     said = []
     run([folder], tokenizer_folder, tmp_path / "out", said=said)
@@ -443,7 +443,8 @@ def test_a_run_that_is_stopped_while_it_joins_the_parts_loses_none(
     run([corpus_folder], tokenizer_folder, tmp_path / "whole")
 
     def stop(*arguments, **options):
-        raise error
+        if name != "flush_to_disk" or not arguments[0].name.startswith("part-"):
+            raise error
 
     said = []
     with monkeypatch.context() as patch:
@@ -453,7 +454,7 @@ def test_a_run_that_is_stopped_while_it_joins_the_parts_loses_none(
     assert not (tmp_path / "out").exists()
     number = said[-1].split()[1]
     assert said[-1].startswith(f"stopped: {number} of {number} parts are finished")
-    monkeypatch.setattr(part_pool, "write_part", None)
+    monkeypatch.setattr(part_work, "write_part", None)
     run([corpus_folder], tokenizer_folder, tmp_path / "out", said=said)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]
