@@ -3,6 +3,7 @@
 VENV ?= .venv
 DEMO ?= demo
 PYTHON ?=
+CONSTRAINTS ?= constraints.txt
 PYTEST_FLAGS ?= -n auto --maxprocesses=4
 comma := ,
 
@@ -15,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 SUITABLE = import sys, venv; sys.exit(sys.version_info < (3, 11))
 define install
 @set -e; \
-key=$$({ pwd; echo '$(PYTHON)'; cat pyproject.toml constraints.txt; } | cksum | tr ' ' '-'); \
+key=$$({ pwd; echo '$(PYTHON)'; cat pyproject.toml '$(CONSTRAINTS)'; } | cksum | tr ' ' '-'); \
 stamp='$(VENV)'/installed-$(1)-$$key; \
 if [ -e "$$stamp" ] && '$(VENV)/bin/python' -c '$(SUITABLE)' 2>/dev/null; then exit 0; fi; \
 python='$(PYTHON)'; \
@@ -44,21 +45,22 @@ if [ "$$('$(VENV)/bin/python' -c "$$version" 2>/dev/null)" != "$$wanted" ] || \
   $$python -m venv --clear '$(VENV)'; \
 fi; \
 echo "Installing roberta-jax [$(1)] and the pinned packages into $(VENV), a minute or two the first time ..."; \
-'$(VENV)/bin/python' -m pip install -q -e '.[$(1)]' -c constraints.txt; \
+'$(VENV)/bin/python' -m pip install -q -e '.[$(1)]' -c '$(CONSTRAINTS)'; \
 rm -f '$(VENV)'/installed-$(1)-*; touch "$$stamp"; echo "Set up."
 endef
 
-.PHONY: help setup demo test test-slow test-parity lint format bench clean
+.PHONY: help setup demo test test-slow test-parity test-beam beam-tests lint format bench clean
 
 help:
 	@echo 'make demo       sets up, then goes from raw text to a small RoBERTa and its predictions, in $(DEMO)/'
 	@echo 'make test       sets up, then runs the tests'
 	@echo 'make test-slow  runs the tests that take longer than about ten seconds each'
 	@echo 'make test-parity  sets up with PyTorch and transformers, then compares with them'
+	@echo 'make test-beam    sets up $(VENV)-beam with Apache Beam, then runs the tests that need it'
 	@echo 'make lint       checks format, lint, types and the direction of imports'
 	@echo 'make format     writes the format, and the fixes that are safe'
 	@echo 'make bench      sets up with PyTorch, then compares tokens per second with it'
-	@echo 'make clean      removes $(VENV), caches and $(DEMO)/'
+	@echo 'make clean      removes $(VENV), $(VENV)-beam, caches and $(DEMO)/'
 	@echo 'PYTHON=python3.12 chooses the interpreter, VENV=folder the environment.'
 
 setup:
@@ -77,6 +79,14 @@ test-parity:
 	$(call install,dev$(comma)torch)
 	'$(VENV)/bin/python' -m pytest $(PYTEST_FLAGS) -m parity
 
+# Apache Beam needs older packages than constraints.txt has: an environment of its own.
+test-beam:
+	@$(MAKE) --no-print-directory beam-tests VENV='$(VENV)-beam' CONSTRAINTS=constraints-beam.txt
+
+beam-tests:
+	$(call install,dev$(comma)beam)
+	'$(VENV)/bin/python' -m pytest $(PYTEST_FLAGS) -m beam
+
 lint: setup
 	'$(VENV)/bin/ruff' format --check .
 	'$(VENV)/bin/ruff' check .
@@ -92,6 +102,6 @@ bench:
 	'$(VENV)/bin/python' tools/bench_step.py
 
 clean:
-	rm -rf '$(VENV)' '$(DEMO)' build dist *.egg-info .coverage .coverage.* \
+	rm -rf '$(VENV)' '$(VENV)-beam' '$(DEMO)' build dist *.egg-info .coverage .coverage.* \
 	  .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.venv*' -not -path './.git/*' -prune -exec rm -rf {} +

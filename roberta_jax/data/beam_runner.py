@@ -54,7 +54,11 @@ def work_on_beam(
     errors = folder / _ERRORS_NAME
     shutil.rmtree(errors, ignore_errors=True)
     errors.mkdir(parents=True)
-    with beam.Pipeline(options=PipelineOptions(list(options or LOCAL_OPTIONS))) as pipeline:
+    try:
+        begun = beam.Pipeline(options=PipelineOptions(list(options or LOCAL_OPTIONS)))
+    except (ValueError, ImportError) as error:
+        raise UserError(f"--beam_options={' '.join(options)!r}: {error}") from error
+    with begun as pipeline:
         # Without the shuffle, a runner may join Create and Map, and one worker would do it all.
         _ = (
             pipeline

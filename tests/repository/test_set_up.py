@@ -10,21 +10,23 @@ from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).parents[2]
 PYTHONS = ("3.11", "3.12", "3.13")
+# What each file of pins is for.
+EXTRAS = {"constraints.txt": ("dev", "torch"), "constraints-beam.txt": ("dev", "beam")}
 
 
 def project():
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def pins():
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+def pins(file):
+    lines = (ROOT / file).read_text().splitlines()
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
 
-def pins_for(python):
+def pins_for(file, python):
     return {
         canonicalize_name(pin.name): str(pin.specifier).removeprefix("==")
-        for pin in pins()
+        for pin in pins(file)
         if pin.marker is None or pin.marker.evaluate({"python_version": python})
     }
 
@@ -36,30 +38,33 @@ def requirements(*extras):
     return [Requirement(text) for text in declared]
 
 
-def test_every_constraint_is_one_version_without_host_path_or_local_build():
-    for pin in pins():
+@pytest.mark.parametrize("file", EXTRAS)
+def test_every_constraint_is_one_version_without_host_path_or_local_build(file):
+    for pin in pins(file):
         assert pin.url is None and not pin.extras, pin
         (specifier,) = pin.specifier
         assert specifier.operator == "==", pin
         assert "+" not in specifier.version and "*" not in specifier.version, pin
 
 
+@pytest.mark.parametrize("file", EXTRAS)
 @pytest.mark.parametrize("python", PYTHONS)
-def test_no_package_is_pinned_twice(python):
+def test_no_package_is_pinned_twice(file, python):
     names = [
         canonicalize_name(pin.name)
-        for pin in pins()
+        for pin in pins(file)
         if pin.marker is None or pin.marker.evaluate({"python_version": python})
     ]
     assert len(names) == len(set(names))
 
 
+@pytest.mark.parametrize("file", EXTRAS)
 @pytest.mark.parametrize("python", PYTHONS)
-def test_every_declared_dependency_is_pinned_inside_its_range(python):
-    pinned = pins_for(python)
-    for requirement in requirements("dev", "torch"):
+def test_every_declared_dependency_is_pinned_inside_its_range(file, python):
+    pinned = pins_for(file, python)
+    for requirement in requirements(*EXTRAS[file]):
         name = canonicalize_name(requirement.name)
-        assert name in pinned, f"constraints.txt lacks {name}"
+        assert name in pinned, f"{file} lacks {name}"
         assert pinned[name] in requirement.specifier, f"{name}=={pinned[name]} is not {requirement}"
 
 
