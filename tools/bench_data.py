@@ -2,8 +2,9 @@
 
     python tools/bench_data.py --input='books/*.jsonl.gz'       # or: make bench-data INPUT=…
 
-- Encoding: the ids of all documents, against `encode_batch` of Hugging Face tokenizers with the same
-  vocabulary on the same cores. Both take turns; the ids must be the same.
+- Encoding: the ids of documents, by a process per core as in `prepare`, against `encode_batch` of
+  Hugging Face tokenizers with the same vocabulary on the same cores. Both take turns; the ids must
+  be the same.
 - `prepare` as a whole: reading, encoding, packing, writing, per byte of uncompressed text.
 - The loader: tokens per second from records, for every number of processes that read; and the time
   to the first batch at step 10^9 of a dataset of 10^9 rows, whose rows are made up.
@@ -12,18 +13,20 @@
 import argparse
 import contextlib
 import itertools
+import multiprocessing
 import pathlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from typing import Any
 
+import absl.flags
 import numpy as np
 import tokenizers
 
-from roberta_jax.data.corpus import Document, read_documents
-from roberta_jax.data.encoding import encode_documents
+from roberta_jax.data.corpus import read_documents
 from roberta_jax.data.inputs import find_files
 from roberta_jax.data.loader import Loader
 from roberta_jax.data.prepare import prepare
@@ -40,6 +43,8 @@ from roberta_jax.data.tokenizer_folder import (
 
 SEQUENCE_LENGTH, BATCH_SIZE = 512, 256
 
+_tokenizer: Tokenizer  # Of an encoding process.
+
 
 def main() -> None:
     """Runs what the command line asks for."""
@@ -47,9 +52,10 @@ def main() -> None:
     parser.add_argument("--input", action="append", required=True, help="as for prepare")
     parser.add_argument("--tokenizer", help="a tokenizer folder; else one is trained")
     parser.add_argument("--vocab_size", type=int, default=50_265)
-    parser.add_argument("--encode_megabytes", type=int, default=40, help="text that is encoded")
+    parser.add_argument("--encode_megabytes", type=int, default=25, help="text of a round")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    absl.flags.FLAGS.mark_as_parsed()  # grain's worker processes ask for them.
     print(f"{cores()} cores")
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
@@ -72,40 +78,76 @@ def _train(options: argparse.Namespace, folder: pathlib.Path) -> pathlib.Path:
 
 
 def _encoding(options: argparse.Namespace, tokenizer: Tokenizer) -> None:
-    documents: list[Document] = []
-    size = 0
-    for document in read_documents(find_files(options.input)):
-        documents.append(document)
-        size += sum(len(sentence.encode()) for sentence in document.sentences)
-        if size >= options.encode_megabytes * 1_000_000:
-            break
-    sentences = [sentence for document in documents for sentence in document.sentences]
+    """Every round has text of its own: what was met before is remembered, as in `prepare`."""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(pathlib.Path(folder))
         peer = tokenizers.Tokenizer.from_file(f"{folder}/tokenizer.json")
-    found: dict[str, np.ndarray] = {}
-
-    def ours() -> None:
-        labelled = (("train", document) for document in documents)
-        encoded = encode_documents(tokenizer, labelled, num_processes=cores())
-        found["roberta_jax"] = np.concatenate([ids for _, _, ids in encoded])
-
-    def theirs() -> None:
-        # As much at once as suits it: ids of all sentences, without special tokens.
-        ids: list[int] = []
-        for first in range(0, len(sentences), 20_000):
-            for encoding in peer.encode_batch(
-                sentences[first : first + 20_000], add_special_tokens=False
-            ):
-                ids += encoding.ids
-                ids.append(tokenizer.eos_id)
-        found["tokenizers"] = np.array(ids)
-
-    times = _take_turns({"roberta_jax": ours, "tokenizers": theirs}, options.rounds)
-    np.testing.assert_array_equal(found["roberta_jax"], found["tokenizers"])
+    times: dict[str, list[float]] = {"roberta_jax": [], "tokenizers": []}
+    total = num_ids = 0
+    pool = futures.ProcessPoolExecutor(
+        cores(), multiprocessing.get_context("spawn"), _start, (tokenizer,)
+    )
+    with pool:
+        list(pool.map(_encode, [[]] * cores()))
+        for documents, size in _texts(options.input, options.encode_megabytes, options.rounds):
+            shares = [documents[i :: 4 * cores()] for i in range(4 * cores())]
+            start = time.perf_counter()
+            ours = list(pool.map(_encode, shares))
+            times["roberta_jax"].append(time.perf_counter() - start)
+            sentences = [text for share in shares for group in share for text in group]
+            start = time.perf_counter()
+            theirs = [
+                encoding.ids
+                for first in range(0, len(sentences), 20_000)
+                for encoding in peer.encode_batch(
+                    sentences[first : first + 20_000], add_special_tokens=False
+                )
+            ]
+            times["tokenizers"].append(time.perf_counter() - start)
+            ids = np.concatenate(ours)
+            end = [tokenizer.eos_id]
+            np.testing.assert_array_equal(
+                ids, np.fromiter(itertools.chain(*(one + end for one in theirs)), np.int64)
+            )
+            total, num_ids = total + size, num_ids + len(ids)
     for name, seconds in times.items():
-        print(f"encoding, {name}: {size / seconds / 1e6:.2f} MB/s ({len(found[name]):,} ids)")
-    print(f"encoding: {times['tokenizers'] / times['roberta_jax']:.2f} times as fast, same ids")
+        print(f"encoding, {name}: {total / sum(seconds) / 1e6:.2f} MB/s")
+    ratios = [b / a for a, b in zip(times["roberta_jax"], times["tokenizers"], strict=True)]
+    print(
+        f"encoding: {statistics.median(ratios):.2f} times as fast (median of {len(ratios)} texts, "
+        f"{min(ratios):.2f} to {max(ratios):.2f}), the same {num_ids:,} ids"
+    )
+
+
+def _texts(
+    inputs: Sequence[str], megabytes: int, rounds: int
+) -> Iterator[tuple[list[list[str]], int]]:
+    """Documents with together so many megabytes, and their size; a few times."""
+    documents: list[list[str]] = []
+    size = 0
+    for document in read_documents(find_files(inputs)):
+        documents.append(document.sentences)
+        size += sum(len(sentence.encode()) + 1 for sentence in document.sentences)
+        if size >= megabytes * 1_000_000:
+            yield documents, size
+            documents, size, rounds = [], 0, rounds - 1
+            if not rounds:
+                return
+
+
+def _start(tokenizer: Tokenizer) -> None:
+    global _tokenizer
+    _tokenizer = tokenizer
+
+
+def _encode(documents: list[list[str]]) -> np.ndarray:
+    """In a process: the ids of documents, each sentence followed by `</s>`."""
+    batches = [
+        ids
+        for first in range(0, len(documents), 32)
+        for ids in _tokenizer.encode_sentences(documents[first : first + 32])
+    ]
+    return np.concatenate([np.zeros(0, np.uint16), *(ids.astype(np.uint16) for ids in batches)])
 
 
 def _prepare(
@@ -176,15 +218,6 @@ def _first_batch(rounds: int) -> None:
 def _take(batches: Iterator[Any], count: int) -> None:
     for _ in itertools.islice(batches, count):
         pass
-
-
-def _take_turns(contestants: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """The median seconds of each."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, run in contestants.items():
-            times[name].append(_seconds(run))
-    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 def _seconds(run: Callable[[], Any]) -> float:

@@ -81,7 +81,7 @@ class ByteBpeTokenizer(Tokenizer):
         self.fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
         # Knows no special token, so that "<mask>" in a text stays text.
         self._plain = transformers_layout.byte_level(vocab, self._merges)
-        self._words = WordEncoder(self.encode_batch)
+        self._words = WordEncoder(self._encode_words)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles what defines the tokenizer, not what it remembers."""
@@ -121,6 +121,21 @@ class ByteBpeTokenizer(Tokenizer):
             )
         )
         return [next(groups) if is_known else self._with_ends(next(others)) for is_known in known]
+
+    def _encode_words(self, words: Sequence[str]) -> list[list[int]]:
+        """The ids of words as GPT-2's pattern cuts them.
+
+        As lines of one text, which takes a fraction of the time of many short texts: a line break
+        next to what is not white space is always one token of its own.
+        """
+        lines = [word for word in words if not word.isspace()]
+        (ids,) = self.encode_batch(["".join(f"{word}\n" for word in lines)])
+        found = np.array(ids, np.uint32)
+        ends = np.flatnonzero(found == self.newline_id).tolist()
+        begins = [0, *(end + 1 for end in ends)]
+        of_lines = (ids[begin:end] for begin, end in zip(begins, ends, strict=False))
+        of_blanks = iter(self.encode_batch([word for word in words if word.isspace()]))
+        return [next(of_blanks) if word.isspace() else next(of_lines) for word in words]
 
     def _with_ends(self, ids: list[int]) -> np.ndarray:
         found = np.array(ids, np.uint32)

@@ -5,7 +5,8 @@ import hashlib
 import json
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import tokenizers
 from roberta_jax.data.byte_bpe import BYTE_OF_CHARACTER
 from roberta_jax.data.tokenizer import Tokenizer, blank_follows, unicode_only
 from roberta_jax.data.transformers_layout import COLLAPSE_BLANKS
-from roberta_jax.data.words import WordEncoder
+from roberta_jax.data.words import MOST_BYTES
 from roberta_jax.errors import UserError
 
 FILE_NAME = "tokenizer.json"
@@ -32,9 +33,17 @@ _ROLES = (
     ("mask_id", ("mask_token",), ("<mask>", "[MASK]")),
 )
 
+_DICT_ENTRY_BYTES = 100
 
-class _Words(WordEncoder):
+
+class _Words:
     """Encodes from memory where words, which stand between blanks, are encoded independently."""
+
+    def __init__(self, encode_batch: Callable[[Sequence[str]], list[list[int]]]):
+        """`encode_batch` gives the ids of words that are met for the first time."""
+        self._encode_batch = encode_batch
+        self._ids_of_word: dict[str, bytes] = {}
+        self._bytes = 0
 
     def encode_groups(
         self, sentence_groups: Sequence[Sequence[str]], eos_id: int
@@ -46,6 +55,16 @@ class _Words(WordEncoder):
         ids_of = self._ids_of_word.__getitem__
         for group in groups:
             yield b"".join(b"".join(map(ids_of, words)) + end for words in group)
+
+    def _learn(self, words: set[str]) -> None:
+        if self._bytes > MOST_BYTES:
+            self._ids_of_word.clear()  # Frequent words are back at once.
+            self._bytes = 0
+        missing = [word for word in words if word not in self._ids_of_word]
+        for word, ids in zip(missing, self._encode_batch(missing), strict=True):
+            data = np.array(ids, np.uint32).tobytes()
+            self._ids_of_word[word] = data
+            self._bytes += sys.getsizeof(word) + sys.getsizeof(data) + _DICT_ENTRY_BYTES
 
 
 class JsonTokenizer(Tokenizer):
