@@ -1,6 +1,6 @@
 """Text to rows to batches, as fast as this machine does it: encoding, `prepare`, the loader.
 
-    python tools/bench_data.py --input='books/*.jsonl.gz'       # or: make bench-data INPUT=…
+    python tools/bench_data.py --input='books/*.jsonl.gz'
 
 - Encoding: the ids of documents, by a process per core as in `prepare`, against `encode_batch` of
   Hugging Face tokenizers with the same vocabulary on the same cores. Both take turns; the ids must

@@ -188,12 +188,18 @@ def _line_pieces(reader: InputReader, *, after_end: bool) -> Iterator[_LinePiece
         if len(part) == LONGEST_LINE_BYTES and not ends:
             cut = line.rfind(b" ") + 1 or _last_character_start(line)
             line, rest = line[:cut], line[cut:]
-        is_blank = is_blank and not line.strip()
+        is_blank = is_blank and _is_white_space(line)
         yield _LinePiece(number, line_offset, offset, line, ends, ends and is_blank)
         if ends:
             number, line_offset, is_blank = number + 1, -1, True
     if rest:
         yield _LinePiece(number, line_offset, place + len(part) - len(rest), rest, True, False)
+
+
+def _is_white_space(line: bytes) -> bool:
+    """Whether there is nothing else, U+3000 and its like included."""
+    rest = line.strip()
+    return not rest or (rest[0] > 127 and not rest.decode(errors="replace").strip())
 
 
 def _last_character_start(line: bytes) -> int:

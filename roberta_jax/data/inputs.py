@@ -114,6 +114,11 @@ def find_files(inputs: Sequence[str]) -> list[InputFile]:
             raise UserError(
                 f"The input {error.filename or name} cannot be read: {error.strerror or error}."
             ) from error
+        except ImportError as error:  # What reads remote paths is not installed.
+            raise UserError(
+                f"The input {name} is on remote storage: {error}. For gs:// paths, "
+                "pip install 'roberta-jax[gcs]' installs it."
+            ) from error
     if not sum(file.bytes for file in files.values()):
         raise UserError(f"The input is empty: {', '.join(list(files)[:5])} without a single byte.")
     return list(files.values())

@@ -10,6 +10,7 @@ tokens.
 import hashlib
 import itertools
 import pathlib
+import resource
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
@@ -109,6 +110,7 @@ class RecordDataset:
             *itertools.accumulate(shard.rows for shard in self._shards),
         ]  # [shards + 1]
         self._readers: dict[int, ArrayRecordReader] = {}
+        _allow_open_files(len(self._shards))
 
     def __len__(self) -> int:
         return self._first_rows[-1]
@@ -190,6 +192,14 @@ class RecordDataset:
             f"where it is intact (sha256 {shard.sha256}), or prepare the dataset again with "
             "--overwrite."
         )
+
+
+def _allow_open_files(more: int) -> None:
+    """Lets this process hold so many more files open, as far as the system permits."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        wanted = soft + more if hard == resource.RLIM_INFINITY else min(soft + more, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def open_dataset(folder: str | pathlib.Path, split: str) -> RecordDataset:

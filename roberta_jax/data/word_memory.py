@@ -30,11 +30,13 @@ class Keys:
         """The keys [m, 4] of words of at most `KEY_CHARACTERS`."""
         count = len(self._padded) - _PER_WORD + 1
         windows = np.ndarray((count,), np.uint64, self._padded, strides=(2,))
-        keys = np.empty((len(begins), KEY_CHARACTERS // _PER_WORD), np.uint64)
-        for column in range(keys.shape[1]):
+        keys = np.zeros((len(begins), KEY_CHARACTERS // _PER_WORD), np.uint64)
+        keys[:, 0] = windows[begins] & _MASKS[np.minimum(lengths, _PER_WORD)]
+        for column in range(1, keys.shape[1]):
             before = column * _PER_WORD
-            inside = _MASKS[np.clip(lengths - before, 0, _PER_WORD)]
-            keys[:, column] = windows[begins + before] & inside
+            longer = np.flatnonzero(lengths > before)
+            inside = _MASKS[np.minimum(lengths[longer] - before, _PER_WORD)]
+            keys[longer, column] = windows[begins[longer] + before] & inside
         return keys
 
 
@@ -61,13 +63,18 @@ class WordMemory:
         """The numbers int32 [m] of the words with these keys; -1 for unknown ones."""
         slots = self._first_slots(keys)
         found = self._words[slots]
-        pending = np.flatnonzero((found >= 0) & (self._keys[slots] != keys).any(1))
+        pending = np.flatnonzero((found >= 0) & self._differ(slots, keys))
         while len(pending):  # Another word has the slot: the next one, until there is none.
             slots[pending] = (slots[pending] + 1) & (len(self._words) - 1)
             at = slots[pending]
             found[pending] = self._words[at]
-            pending = pending[(found[pending] >= 0) & (self._keys[at] != keys[pending]).any(1)]
+            pending = pending[(found[pending] >= 0) & self._differ(at, keys[pending])]
         return found
+
+    def _differ(self, slots: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        """Whether slots [m] have other keys than these [m, 4]; bool [m]."""
+        differences = self._keys.take(slots, axis=0) != keys
+        return differences.view(np.uint32)[:, 0] != 0  # Faster than `any` over so few.
 
     def add(self, keys: np.ndarray, ids: Sequence[Sequence[int]]) -> np.ndarray:
         """Takes words that are not there; their numbers int32 [m].

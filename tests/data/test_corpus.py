@@ -32,6 +32,11 @@ def test_blank_lines_end_documents_of_plain_text(tmp_path):
     ]
 
 
+def test_white_space_of_any_script_is_a_blank_line(tmp_path):
+    documents = read(tmp_path / "a.txt", "一。\n\u3000\u3000\n二。\n \u00a0\n三。\n\u3000四。\n")
+    assert [d.sentences for d in documents] == [["一。"], ["二。"], ["三。", "四。"]]
+
+
 def test_objects_are_the_documents_of_json_lines(tmp_path):
     path = tmp_path / "a.jsonl"
     lines = [{"body": "One.\n\nTwo. Three.\r\n"}, {"body": " \n"}, {"x": 1, "body": "Four."}]

@@ -1,10 +1,14 @@
 import concurrent.futures
 import pickle
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from roberta_jax.data.prepare import prepare
+from roberta_jax.data.prepare_settings import PrepareSettings
 from roberta_jax.data.records import ShardWriter, open_dataset
 from roberta_jax.errors import MachineError, UserError
 
@@ -116,3 +120,22 @@ def test_a_place_that_cannot_be_written_is_the_machines_fault(tmp_path):
     with pytest.raises(MachineError, match="cannot be written") as raised:
         writer.write(np.zeros((1, 8), int))
     assert raised.value.exit_code == 1
+
+
+def test_more_shards_than_a_process_may_open_at_first(corpus_folder, tokenizer_folder, tmp_path):
+    prepare(
+        inputs=[str(corpus_folder)],
+        tokenizer_folder=tokenizer_folder,
+        output=tmp_path / "out",
+        settings=PrepareSettings(sequence_length=32, validation_fraction=0, rows_per_shard=3),
+    )
+    code = (
+        "import resource, sys, numpy as np;"
+        "from roberta_jax.data.records import open_dataset;"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1];"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (40, hard));"
+        "dataset = open_dataset(sys.argv[1], 'train');"
+        "assert len(dataset.manifest.splits['train'].shards) > 40;"
+        "assert len(dataset.read(np.arange(len(dataset)))) == len(dataset)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], check=True)
