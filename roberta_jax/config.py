@@ -26,7 +26,7 @@ class DataConfig:
     # What a token attends to: "row", or "example" of a packed row, with restarting positions;
     # "" takes the dataset's.
     attention: str = ""
-    num_read_threads: int = 2  # Threads that read records ahead of the step.
+    num_read_threads: int = 0  # Threads that read records ahead of the step; 0: by the cores.
     num_read_processes: int = 0  # Processes that do so instead, for slow disks; 0: this one.
     prefetch_batches: int = 2  # Batches placed on the devices before they are needed.
 
@@ -39,7 +39,7 @@ class DataConfig:
         )
         _one_of(self.attention, "data.attention", ("", "row", "example"))
         _require(
-            self.num_read_threads >= 1, "data.num_read_threads", self.num_read_threads, "at least 1"
+            self.num_read_threads >= 0, "data.num_read_threads", self.num_read_threads, "0 or more"
         )
         _require(
             self.num_read_processes >= 0,

@@ -40,7 +40,7 @@ def test_the_defaults_are_allowed_and_are_roberta_base():
         ("seed", -1, "in [0, 2^31)"),
         ("seed", 2**31, "in [0, 2^31)"),
         ("data__sequence_length", 7, "at least 8 tokens"),
-        ("data__num_read_threads", 0, "at least 1"),
+        ("data__num_read_threads", -1, "0 or more"),
         ("data__prefetch_batches", 0, "at least 1"),
         ("encoder__vocab_padding_multiple", 0, "at least 1"),
         ("encoder__num_layers", 0, "at least 1"),

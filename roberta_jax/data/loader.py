@@ -15,10 +15,13 @@ import numpy as np
 
 from roberta_jax.data.mixture import MixedDataset, RowSource
 from roberta_jax.data.order import MixedOrder, Order, ShuffledOrder
+from roberta_jax.data.processes import cores
 from roberta_jax.errors import UserError
 
 # Batches that grain's threads keep ready ahead of the consumer.
 READ_AHEAD_BATCHES = 4
+# Two read millions of tokens per second; more wait for each other.
+MOST_THREADS = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Loader:
         weights: Sequence[float] = (),
         process_index: int = 0,
         process_count: int = 1,
-        num_threads: int = 2,
+        num_threads: int = 0,
         num_workers: int = 0,
     ):
         """Plans the order; reads nothing yet.
@@ -54,7 +57,7 @@ class Loader:
           weights: of the datasets of a mixture; none draws every row equally often.
           process_index: which part of every global batch is read here.
           process_count: how many parts there are.
-          num_threads: threads that read ahead.
+          num_threads: threads that read ahead; 0: one per core, up to `MOST_THREADS`.
           num_workers: processes that read ahead; 0 reads in this one, which is enough for rows of
             token ids.
 
@@ -75,7 +78,8 @@ class Loader:
             self._order = ShuffledOrder(len(dataset), seed)
         self._dataset, self._batch_size = dataset, batch_size
         self._local_start, self._local_size = _local_rows(batch_size, process_index, process_count)
-        self._num_threads, self._num_workers = num_threads, num_workers
+        self._num_threads = num_threads or min(cores(), MOST_THREADS)
+        self._num_workers = num_workers
 
     def batches(self, examples_seen: int = 0) -> Generator[Batch]:
         """Batches without end, the first one beginning with example `examples_seen` of the run.

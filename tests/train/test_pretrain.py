@@ -305,7 +305,7 @@ def test_changed_settings_and_data_are_said(dataset, complete, tmp_path, capsys)
     assert pretrain(config, workdir, resume="15") == 0
     said = capsys.readouterr().out
     assert "changed since the checkpoint: config.train.log_every_steps was 3, is 4" in said
-    assert said.count("changed since the checkpoint: config.data.num_read_threads was 2") == 2
+    assert said.count("changed since the checkpoint: config.data.num_read_threads was 0") == 2
     assert "the dataset" not in said
     assert read_config(workdir).train.log_every_steps == 4
     longer = dataset.parent / "text.txt"
