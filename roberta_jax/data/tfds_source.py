@@ -115,7 +115,7 @@ class TfdsReader:
         features = self._split.features
         if feature not in features:
             raise UserError(
-                f"{name} has no feature {feature!r}; it has {', '.join(features)}. --text_field "
+                f"{name} has no feature {feature!r}; it has {', '.join(sorted(features))}. --text_field "
                 "names the one with the text."
             )
         if not isinstance(features[feature], tfds.features.Text):

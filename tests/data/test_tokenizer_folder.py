@@ -57,8 +57,8 @@ def test_another_output_is_only_replaced_when_asked(corpus_folder, tmp_path):
 
 def write_halves(path, opener=open):
     """Two kinds of words, in the first and in the second half; 3 MB."""
-    text = ("\n".join(["alpha beta gamma"] * 80) + "\n\n") * 1200
-    text += ("\n".join(["delta epsilon zeta"] * 80) + "\n\n") * 1100
+    text = ("\n".join([" ".join(["alpha beta gamma"] * 20)] * 4) + "\n\n") * 1200
+    text += ("\n".join([" ".join(["delta epsilon zeta"] * 20)] * 4) + "\n\n") * 1100
     with opener(path, "wt") as file:
         file.write(text)
 
@@ -131,7 +131,7 @@ def test_a_wrong_first_look_is_set_right(tmp_path, sampled, monkeypatch):
     folder = tmp_path / "corpus"
     folder.mkdir()
     for number in range(12):
-        lines = "\n".join([f"file{number} beta gamma"] * 80)
+        lines = "\n".join([" ".join([f"file{number} beta gamma"] * 20)] * 4)
         (folder / f"{number:02}.txt").write_text((lines + "\n\n") * 2000)
     # As if the text were half of what it is: the first file gives too much, the later ones less.
     monkeypatch.setattr(module, "_probe", lambda file, _: (file.bytes // 2, file.bytes))
