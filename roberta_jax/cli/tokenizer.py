@@ -24,7 +24,10 @@ SUMMARY = "train or import a tokenizer"
 def define_flags(flags: absl_flags.FlagValues) -> None:
     """Defines the flags of this verb in `flags`."""
     absl_flags.DEFINE_multi_string(
-        "input", [], "A file, folder or glob; may be repeated.", flag_values=flags
+        "input",
+        [],
+        "A file, folder, glob or tfds:NAME/CONFIG:SPLIT; may be repeated.",
+        flag_values=flags,
     )
     absl_flags.DEFINE_enum(
         "kind",
@@ -55,7 +58,10 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
         flag_values=flags,
     )
     absl_flags.DEFINE_string(
-        "text_field", "text", "Key of the text in JSON lines.", flag_values=flags
+        "text_field",
+        "text",
+        "Key of the text in JSON lines, column in Parquet, feature in TFDS.",
+        flag_values=flags,
     )
     absl_flags.DEFINE_enum(
         "on_bad_text",

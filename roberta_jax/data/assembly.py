@@ -1,6 +1,7 @@
 """The parts of a corpus → one dataset folder: validation rows, names of shards, the manifest."""
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -83,6 +84,10 @@ def assemble(
         },
     )
     tokenizer.save(folder / TOKENIZER_FOLDER)
+    manifest.tokenizer_files = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted((folder / TOKENIZER_FOLDER).iterdir())
+    }
     manifest.save(folder)
     return manifest
 
@@ -100,29 +105,32 @@ def _split(
 def check_counts(settings: PrepareSettings, results: Sequence[PartResult]) -> None:
     """Raises UserError where a corpus does not give what was asked for."""
     train = _total(result.counts for result in results)
-    skipped = sum(result.read.skipped for result in results)
-    if train.tokens < settings.sequence_length:
-        raise UserError(
-            f"The corpus is too small: {train.documents} documents with {train.tokens} tokens do "
-            f"not fill one row of {settings.sequence_length} ({skipped} pieces of text were "
-            "skipped because they are not UTF-8). Give more text or a shorter --sequence_length."
-        )
     pairs = train.next_pairs + train.random_pairs
-    if not settings.has_pairs:
-        return
-    if train.random_pairs < SMALLEST_RANDOM_SHARE * pairs:
+    if settings.has_pairs and train.documents and not train.next_pairs:
+        raise UserError(
+            f"The format {settings.format} needs documents of several sentences, but none of the "
+            f"{train.documents:,} documents has two. --plain_text_documents says what a document "
+            "is, --sentence_splitter how it is cut. Or choose --format=doc_sentences."
+        )
+    if train.tokens < settings.sequence_length:
+        left_out = {
+            "not UTF-8": sum(result.read.skipped for result in results),
+            "duplicates": sum(result.read.duplicates for result in results),
+        }
+        reasons = [f"{count:,} as {why}" for why, count in left_out.items() if count]
+        raise UserError(
+            f"The corpus is too small: {train.documents:,} documents with {train.tokens:,} tokens "
+            f"do not fill one row of {settings.sequence_length}"
+            + (f" (left out were {', '.join(reasons)})" if reasons else "")
+            + ". Give more text or a shorter --sequence_length."
+        )
+    if settings.has_pairs and train.random_pairs < SMALLEST_RANDOM_SHARE * pairs:
         raise UserError(
             f"The format {settings.format} takes the second text of half of its pairs from another "
             f"document of the same part of the corpus, but of {pairs:,} pairs only "
             f"{train.random_pairs:,} found one: there are {train.documents:,} documents, too few "
             "or too large for it. In plain text, a blank line ends a document "
             "(--plain_text_documents says otherwise). Or choose --format=doc_sentences."
-        )
-    if not train.next_pairs:
-        raise UserError(
-            f"The format {settings.format} needs documents of several sentences, but none of the "
-            f"{train.documents:,} documents has two. --plain_text_documents says what a document "
-            "is, --sentence_splitter how it is cut. Or choose --format=doc_sentences."
         )
 
 

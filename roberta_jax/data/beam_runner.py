@@ -6,16 +6,17 @@ same. What the workers make lies on a disk that all of them see.
 
 import dataclasses
 import json
-import os
 import pathlib
 import shutil
+import uuid
 from collections.abc import Sequence
+from typing import Any
 
 from roberta_jax.data.bad_text import ReadCounts
 from roberta_jax.data.inputs import on_this_machine
 from roberta_jax.data.part_work import PartWork
 from roberta_jax.data.parts import Part
-from roberta_jax.errors import MachineError, UserError
+from roberta_jax.errors import DISK_ERRORS, MachineError, UserError
 
 # Beam's local runner that needs no other program; one process per core.
 LOCAL_OPTIONS = (
@@ -23,7 +24,7 @@ LOCAL_OPTIONS = (
     "--direct_running_mode=multi_processing",
     "--direct_num_workers=0",
 )
-_ERRORS_NAME = "errors"
+_ERRORS_NAME, _PART = "errors", "part-"
 
 
 def work_on_beam(
@@ -35,10 +36,11 @@ def work_on_beam(
       work: what is done.
       parts: some of `plan_parts`.
       folder: on a disk that all workers see under this path.
-      options: of the pipeline, as Beam's own command line has them; none runs it here.
+      options: of the pipeline, as Beam's own command line has them; without a runner, it runs here.
 
     Raises:
-      UserError: Beam is not installed, or an option is none; and what the work raises.
+      UserError: Beam is not installed, or an option is none; and what the work raises, when the
+        others are done.
       MachineError: likewise.
     """
     try:
@@ -46,19 +48,15 @@ def work_on_beam(
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise UserError(
-            "--runner=beam needs Apache Beam, which is not installed. Make an environment of its "
-            "own for it, because it needs older versions of other packages: "
+            f"--runner=beam needs Apache Beam, which cannot be imported ({error}). Make an "
+            "environment of its own for it, because it needs older versions of other packages: "
             "pip install 'roberta-jax[beam]'."
         ) from error
     folder = folder.absolute()
     errors = folder / _ERRORS_NAME
     shutil.rmtree(errors, ignore_errors=True)
     errors.mkdir(parents=True)
-    try:
-        begun = beam.Pipeline(options=PipelineOptions(list(options or LOCAL_OPTIONS)))
-    except (ValueError, ImportError) as error:
-        raise UserError(f"--beam_options={' '.join(options)!r}: {error}") from error
-    with begun as pipeline:
+    with _pipeline(beam, PipelineOptions, options) as pipeline:
         # Without the shuffle, a runner may join Create and Map, and one worker would do it all.
         _ = (
             pipeline
@@ -66,10 +64,26 @@ def work_on_beam(
             | "spread" >> beam.Reshuffle()
             | work.title >> beam.Map(_Task(work, errors))
         )
-    for path in sorted(errors.iterdir()):
+    for path in sorted(errors.glob(f"{_PART}*")):
         said = json.loads(path.read_text(encoding="utf-8"))
-        raise (UserError if said["kind"] == UserError.__name__ else MachineError)(said["message"])
-    errors.rmdir()
+        raise (UserError if said["is_users"] else MachineError)(said["message"])
+    shutil.rmtree(errors)
+
+
+def _pipeline(beam: Any, PipelineOptions: Any, options: Sequence[str]) -> Any:
+    """A pipeline with these options, or with what they leave open as it suits this machine."""
+    given = " ".join(options)
+    try:
+        parsed = PipelineOptions([*LOCAL_OPTIONS, *options])
+        known = parsed.get_all_options()
+        unknown = set(parsed.get_all_options(retain_unknown_options=True)) - set(known)
+        if unknown or not all(word.startswith("--") for word in options[:1]):
+            raise ValueError(f"Beam knows no {', '.join(sorted(unknown)) or options[0]}")
+        if "Fn" not in known["runner"]:  # Of no use to another one.
+            parsed = PipelineOptions(list(options))
+        return beam.Pipeline(options=parsed)
+    except (ValueError, ImportError, SystemExit) as error:
+        raise UserError(f"--beam_options={given!r} cannot be used: {error}.") from error
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,10 +101,18 @@ class _Task:
         try:
             self.work(part, _report)
         except (UserError, MachineError) as error:
-            said = {"kind": type(error).__name__, "message": str(error)}
-            partial = self.errors / f".{part.number}-{os.getpid()}"
-            partial.write_text(json.dumps(said), encoding="utf-8")
-            partial.rename(self.errors / f"part-{part.number:05d}.json")
+            self._note(part, str(error), isinstance(error, UserError))
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            what = f"{error.strerror} ({error.filename or self.errors.parent})"
+            self._note(part, f"A worker cannot write: {what}. Free some space.", False)
+
+    def _note(self, part: Part, message: str, is_users: bool) -> None:
+        partial = self.errors / f"partial-{uuid.uuid4().hex}"
+        said = {"message": message, "is_users": is_users}
+        partial.write_text(json.dumps(said), encoding="utf-8")
+        partial.rename(self.errors / f"{_PART}{part.number:05d}.json")
 
 
 def _report(read: ReadCounts, documents: int, tokens: int) -> None:

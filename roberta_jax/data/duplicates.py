@@ -44,18 +44,22 @@ class HashParts:
         settings = dataclasses.replace(self.settings, sentence_splitter="line")
         read = ReadCounts()
         documents = 0
+
+        def reported() -> Iterator[Document]:
+            for document in documents_of(part, settings, read):
+                report(read, documents, 0)
+                yield document
+
         with folder_at_once(hash_folder(self.folder, part)) as folder:
             digests = bytearray()
             run = 0
-            for digest in _digests(documents_of(part, settings, read)):
+            for digest in _digests(reported()):
                 digests += digest
                 documents += 1
                 if len(digests) == RUN_DOCUMENTS * HASH_BYTES:
                     _write_run(folder, run, digests, documents)
                     run += 1
                     digests.clear()
-                if documents % 64 == 0:
-                    report(read, documents, 0)
             _write_run(folder, run, digests, documents)
         report(read, documents, 0)
 
@@ -112,11 +116,12 @@ def find_duplicates(hashes: pathlib.Path, parts: Sequence[Part], folder: pathlib
       folder: is made; `duplicates_of` reads it.
     """
     runs = [
-        (part, np.load(path, mmap_mode="r"))
+        (part, path)
         for part in sorted(parts, key=lambda part: (part.split == TRAIN, part.number))
         for path in sorted(hash_folder(hashes, part).glob(_RUNS))
     ]
-    num_buckets = -(-sum(entries.shape[1] for _, entries in runs) // BUCKET_DOCUMENTS)
+    documents = sum(np.load(path, mmap_mode="r").shape[1] for _, path in runs)
+    num_buckets = -(-documents // BUCKET_DOCUMENTS)
     begins = [0] * len(runs)
     with folder_at_once(folder) as partial:
         for part in parts:
@@ -124,15 +129,14 @@ def find_duplicates(hashes: pathlib.Path, parts: Sequence[Part], folder: pathlib
         for bucket in range(max(num_buckets, 1)):
             # The last hash of the bucket; those of [0, 2^64) are spread evenly.
             last = np.uint64(((bucket + 1) << 64) // max(num_buckets, 1) - 1)
-            ends = [int(np.searchsorted(entries[0], last, "right")) for _, entries in runs]
-            _compare(
-                [
-                    (part, entries[:, begin:end])
-                    for (part, entries), begin, end in zip(runs, begins, ends, strict=True)
-                ],
-                partial,
-            )
-            begins = ends
+            found = []
+            for number, (part, path) in enumerate(runs):
+                # Opened one after the other: there may be more than a process may hold open.
+                entries = np.load(path, mmap_mode="r")
+                end = int(np.searchsorted(entries[0], last, "right"))
+                found.append((part, np.array(entries[:, begins[number] : end])))
+                begins[number] = end
+            _compare(found, partial)
     shutil.rmtree(hashes)
 
 

@@ -89,7 +89,8 @@ class Span:
 def find_files(inputs: Sequence[str]) -> list[InputFile]:
     """The files that `inputs` name, each once; those of a folder or a glob sorted by name.
 
-    Of a local folder, files at any depth are taken; of a gs:// folder, those directly in it.
+    Of a local folder, files at any depth are taken that are not hidden; of a gs:// folder, those
+    directly in it.
 
     Raises:
       UserError: an input names nothing, is of another type, or all files are empty.
@@ -125,14 +126,27 @@ def find_files(inputs: Sequence[str]) -> list[InputFile]:
 
 
 def overlap(files: Sequence[InputFile], others: Sequence[InputFile]) -> list[str]:
-    """The files that are in both lists, whatever they are called there."""
+    """Those of `others` that are in `files` too, or partly, whatever they are called there."""
 
     def identity(file: InputFile) -> str:
         as_it_is = file.is_tfds or _is_remote(file.path)
         return file.path if as_it_is else str(pathlib.Path(file.path).resolve())
 
     known = set(map(identity, files))
-    return [file.path for file in others if identity(file) in known]
+    extents = [extent for file in files if file.is_tfds for extent in TfdsSplit(file.path).extents]
+    return [
+        file.path
+        for file in others
+        if identity(file) in known
+        or (
+            file.is_tfds
+            and any(
+                path == other and begin < other_end and other_begin < end
+                for path, begin, end in TfdsSplit(file.path).extents
+                for other, other_begin, other_end in extents
+            )
+        )
+    ]
 
 
 def on_this_machine(path: str) -> str:
@@ -143,7 +157,7 @@ def on_this_machine(path: str) -> str:
 def _matches(name: str) -> list[Any]:
     path = _path(name)
     if path.is_dir():
-        inside = path.glob("*") if _is_remote(name) else path.rglob("*")
+        inside = path.glob("*") if _is_remote(name) else _below(path)
         found = sorted(match for match in inside if _has_known_suffix(match) and not match.is_dir())
         if not found:
             raise UserError(f"The input folder {name} has no files that end in {_suffix_list()}.")
@@ -162,6 +176,13 @@ def _matches(name: str) -> list[Any]:
                 f"The input {match} is of an unknown type; names must end in {_suffix_list()}."
             )
     return found
+
+
+def _below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """What is in a folder at any depth, but for what is hidden, such as .git."""
+    for path in folder.rglob("*"):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
 
 
 def _glob(name: str) -> Iterator[Any]:
@@ -242,8 +263,8 @@ class InputReader:
             text = io.BufferedReader(
                 compression.decompressed(file.path, self._stored), BUFFER_BYTES
             )
+            place = 0
             try:
-                place = 0
                 if begin:  # The line that the byte before belongs to is the previous span's.
                     place = text.seek(begin - 1)
                     while (part := text.readline(longest_bytes)) and not part.endswith(b"\n"):
@@ -261,8 +282,8 @@ class InputReader:
                     place += len(line)
             except compression.DAMAGE as error:
                 raise UserError(
-                    f"The input {file.path} is damaged or cut off: {error}. Copy it again "
-                    "from where it is intact."
+                    f"The input {file.path} is damaged or cut off after byte {place:,} of its "
+                    f"text: {str(error).rstrip('.')}. Copy it again from where it is intact."
                 ) from error
             except OSError as error:
                 raise unreadable(file, error) from error

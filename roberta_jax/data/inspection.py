@@ -133,6 +133,9 @@ def verify_dataset(folder: str | pathlib.Path) -> Iterator[str]:
     damaged = []
     try:
         RecordDataset(folder, next(iter(manifest.splits)), manifest).tokenizer()
+        for name, sha256 in manifest.tokenizer_files.items():
+            if _digest(folder / TOKENIZER_FOLDER / name) != sha256:
+                raise UserError(f"{name} is missing, or another file than was written")
         yield f"{TOKENIZER_FOLDER}: intact"
     except UserError as error:
         damaged.append(f"{TOKENIZER_FOLDER}: {error}")
@@ -148,20 +151,17 @@ def verify_dataset(folder: str | pathlib.Path) -> Iterator[str]:
                 yield f"{shard.name}: {shard.rows:,} rows, intact"
     if damaged:
         raise UserError(
-            f"{len(damaged)} files of {folder} are not what was written: {'; '.join(damaged)}. "
-            "Copy them again from where they are intact, or prepare the dataset again with "
-            "--overwrite."
+            f"{folder} is not what was written: {'; '.join(damaged)}. Copy what is damaged again "
+            "from where it is intact, or prepare the dataset again with --overwrite."
         )
 
 
 def _what_is_wrong(
     dataset: RecordDataset, path: pathlib.Path, sha256: str, first: int, rows: int
 ) -> str:
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        return error.strerror or str(error)
+    digest = _digest(path)
+    if not digest:
+        return "it is missing or cannot be read"
     if digest == sha256:
         wrong = "although its checksum is right, "
     else:
@@ -174,6 +174,15 @@ def _what_is_wrong(
             bad = next(i for i in index.tolist() if _is_damaged(dataset, i)) - first
             return f"{wrong}record {bad:,} cannot be read ({error})"
     return "" if digest == sha256 else wrong + "all records can be read"
+
+
+def _digest(path: pathlib.Path) -> str:
+    """The sha256 of a file; "" when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def _is_damaged(dataset: RecordDataset, index: int) -> bool:

@@ -71,6 +71,7 @@ class Manifest:
     attention: str
     label_slots: int  # Next-sentence labels behind the tokens of a row; 0: none.
     tokenizer: TokenizerIdentity
+    tokenizer_files: dict[str, str]  # sha256 of each file in `tokenizer/`, by name.
     dtype: str  # "uint16" or "uint32".
     splits: dict[str, Split]  # "train" and "validation".
     settings: dict[

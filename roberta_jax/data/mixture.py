@@ -75,6 +75,11 @@ def open_rows(path: str, split: str) -> RowSource:
     Raises UserError when one is missing, damaged or incomplete, or they do not go together.
     """
     folders = folders_of(path)
+    if len(set(folders)) < len(folders) or not all(folders):
+        raise UserError(
+            f"config.data.path is {path!r}; it must be the folder of a dataset, or several "
+            "different ones with commas between them."
+        )
     datasets = [open_dataset(folder, split) for folder in folders]
     if len(datasets) == 1:
         return datasets[0]
@@ -85,7 +90,7 @@ def folders_of(path: str) -> list[str]:
     """The folders that a path names; a folder with a comma in its name is one."""
     if pathlib.Path(path).expanduser().exists():
         return [path]
-    return [folder for part in path.split(",") if (folder := part.strip())]
+    return [part.strip() for part in path.split(",")]
 
 
 def weights_of(rows: RowSource, weights: str) -> list[float]:

@@ -76,6 +76,7 @@ def folder_at_once(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
+        _flush_entry(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -140,8 +141,16 @@ def unfinished_folder(output: pathlib.Path) -> pathlib.Path:
 def remove_unfinished(output: pathlib.Path) -> None:
     """Removes what a run left that was killed after its output was in place."""
     unfinished = unfinished_folder(output)
-    if (unfinished / UNFINISHED_NAME).is_file():
+    if not (unfinished / UNFINISHED_NAME).is_file():
+        return
+    lock = os.open(unfinished, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _remove_marked(unfinished)
+    except BlockingIOError:
+        return  # Another process makes the output anew, in there.
+    finally:
+        os.close(lock)
 
 
 def _remove_marked(unfinished: pathlib.Path) -> None:

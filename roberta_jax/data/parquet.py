@@ -88,7 +88,8 @@ class ParquetReader:
         if isinstance(error, OSError) and error.errno:
             return unreadable(self._span.file, error)
         return UserError(
-            f"The input {self._span.file.path} is damaged or cut off{where}: {error}. Copy it "
+            f"The input {self._span.file.path} is damaged or cut off{where}: "
+            f"{str(error).rstrip('.')}. Copy it "
             "again from where it is intact."
         )
 

@@ -87,8 +87,9 @@ def _work_at_once(
             _show(progress, [sum(table[column::_COLUMNS]) for column in range(_COLUMNS)])
     except futures.process.BrokenProcessPool as error:
         raise MachineError(
-            "A process that prepares text was killed, probably because memory ran out. Free some "
-            "memory, or give --num_processes, and start again: finished parts are kept."
+            "A process that prepares text could not start or was killed, probably because memory "
+            "ran out. Free some memory, or give --num_processes, and start again: finished parts "
+            "are kept."
         ) from error
     finally:
         stop.value = 1

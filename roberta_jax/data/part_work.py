@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from roberta_jax.data.duplicates import duplicates_of
@@ -74,22 +74,28 @@ def part_folder(folder: pathlib.Path, part: Part) -> pathlib.Path:
 
 
 def finished_parts(
-    folder: pathlib.Path, parts: Sequence[Part], keys: Mapping[int, str], keep: Sequence[str] = ()
+    folder: pathlib.Path, parts: Sequence[Part], keys: Mapping[int, str]
 ) -> dict[int, PartResult]:
-    """The parts that are finished, by number.
-
-    All else in the folder is removed: parts of another corpus or other settings, and what a killed
-    run left; not what `keep` names.
-    """
-    finished = {
+    """The parts that are finished, by number."""
+    return {
         part.number: result
         for part in parts
         if (result := PartResult.load(part_folder(folder, part), keys[part.number]))
     }
-    kept = {part_folder(folder, part).name for part in parts if part.number in finished}
+
+
+def remove_all_but(folder: pathlib.Path, kept: Iterable[str]) -> None:
+    """Removes what is in a folder of unfinished work but for these names.
+
+    That is parts of another corpus or other settings, and what a killed run left.
+    """
     for path in folder.iterdir():
-        if path.name not in {*kept, *keep, UNFINISHED_NAME}:
-            # What says that a part is whole goes first.
+        if path.name in {*kept, UNFINISHED_NAME}:
+            continue
+        if path.is_dir():
+            # What says that a part is whole goes first. A worker that outlived its run may write
+            # into a partial folder still: it stays, then.
             (path / RESULT_NAME).unlink(missing_ok=True)
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return finished
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import pathlib
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 
 from roberta_jax.data.assembly import assemble, check_counts
@@ -28,7 +27,12 @@ from roberta_jax.data.output_folder import (
     new_folder,
     remove_unfinished,
 )
-from roberta_jax.data.part_work import WriteParts, finished_parts, part_folder
+from roberta_jax.data.part_work import (
+    WriteParts,
+    finished_parts,
+    part_folder,
+    remove_all_but,
+)
 from roberta_jax.data.part_writer import RESULT_NAME, PartResult, dtype_of
 from roberta_jax.data.parts import Part, plan_parts
 from roberta_jax.data.prepare_settings import PrepareSettings
@@ -40,7 +44,7 @@ from roberta_jax.data.tokenizer_folder import load_tokenizer
 from roberta_jax.data.validation_split import TRAIN, VALIDATION
 from roberta_jax.errors import MachineError, UserError
 
-_DUPLICATES, _HASHES = "duplicates", "hashes"  # Folders beside those of the parts.
+_DUPLICATES = "duplicates"  # A folder beside those of the parts.
 
 
 def prepare(
@@ -111,22 +115,28 @@ def prepare(
     parts = plan_parts(files, divide_plain_text=settings.plain_text_documents != "file")
     keys = _keys(parts, planned)
     with kept_folder(output, _is_worth_keeping) as unfinished:
-        finished = finished_parts(unfinished, parts, keys, keep=(_DUPLICATES, _HASHES))
+        finished = finished_parts(unfinished, parts, keys)
+        names = {part_folder(unfinished, part).name for part in parts if part.number in finished}
+        remove_all_but(unfinished, names | ({_DUPLICATES} if settings.drop_duplicates else set()))
         if finished:
             say(f"going on: {len(finished):,} of {count_of(parts)} are finished")
         else:
             say_size(parts, output, tokenizer, settings, say)
         try:
+            duplicates = (
+                _duplicates(unfinished.absolute() / _DUPLICATES, parts, settings, runner)
+                if settings.drop_duplicates
+                else None
+            )
             work = WriteParts(
                 folder=unfinished.absolute(),
                 keys=keys,
                 tokenizer=tokenizer,
                 settings=settings,
-                duplicates=_duplicates(unfinished.absolute(), parts, keys, settings, runner)
-                if settings.drop_duplicates
-                else None,
+                duplicates=duplicates,
             )
-            runner(work, [part for part in parts if part.number not in finished], unfinished)
+            if left := [part for part in parts if part.number not in finished]:
+                runner(work, left, unfinished)
             results = _results(unfinished, parts, keys)
             _check(unfinished, settings, results)
             with new_folder(output) as partial:
@@ -139,10 +149,11 @@ def prepare(
                     settings=settings,
                 )
         except BaseException:
-            kept = finished_parts(unfinished, parts, keys, keep=(_DUPLICATES, _HASHES))
-            if kept:
+            kept = len(finished_parts(unfinished, parts, keys))
+            if _is_worth_keeping(unfinished):
                 say(
-                    f"stopped: {len(kept):,} of {count_of(parts)} are finished and stay in "
+                    f"stopped: {kept:,} of {count_of(parts)} are finished"
+                    f"{' (and some were searched for duplicates)' if not kept else ''} and stay in "
                     f"{unfinished}; the same command goes on from there"
                 )
             raise
@@ -165,36 +176,32 @@ def _keys(parts: Sequence[Part], planned: Manifest) -> dict[int, str]:
 
 
 def _duplicates(
-    unfinished: pathlib.Path,
-    parts: Sequence[Part],
-    keys: Mapping[int, str],
-    settings: PrepareSettings,
-    runner: Runner,
+    folder: pathlib.Path, parts: Sequence[Part], settings: PrepareSettings, runner: Runner
 ) -> pathlib.Path:
-    """Where the duplicates of all parts are listed; done already, or now."""
-    # The keys are those of the whole corpus: what was found in another one is of no use.
-    key = keys[0]
-    hashes, duplicates = unfinished / _HASHES / key, unfinished / _DUPLICATES / key
-    for folder in (hashes, duplicates):
-        if folder.parent.is_dir():
-            _remove_all_but(folder)
-    if not duplicates.is_dir():
-        left = [part for part in parts if not hash_folder(hashes, part).is_dir()]
-        runner(HashParts(hashes, settings), left, unfinished)
-        find_duplicates(hashes, parts, duplicates)
-    return duplicates
-
-
-def _remove_all_but(kept: pathlib.Path) -> None:
-    for path in kept.parent.iterdir():
-        if path != kept:
-            shutil.rmtree(path)
+    """Where the duplicates of all parts are listed, below `folder`; done already, or now."""
+    # Those of another corpus are of no use; most of the settings change nothing.
+    decides = {
+        "text_field": settings.text_field,
+        "plain_text_documents": settings.plain_text_documents,
+        "on_bad_text": settings.on_bad_text,
+        "created_by": _created_by(),
+    }
+    every = "".join(part.key(decides) for part in parts)
+    key = hashlib.sha256(every.encode()).hexdigest()[:16]
+    hashes, lists = folder / f"hashes-{key}", folder / f"lists-{key}"
+    if folder.is_dir():
+        remove_all_but(folder, (hashes.name, lists.name))
+    if not lists.is_dir():
+        if left := [part for part in parts if not hash_folder(hashes, part).is_dir()]:
+            runner(HashParts(hashes, settings), left, folder)
+        find_duplicates(hashes, parts, lists)
+    return lists
 
 
 def _results(
     unfinished: pathlib.Path, parts: Sequence[Part], keys: Mapping[int, str]
 ) -> list[PartResult]:
-    finished = finished_parts(unfinished, parts, keys, keep=(_DUPLICATES, _HASHES))
+    finished = finished_parts(unfinished, parts, keys)
     if missing := [part.number for part in parts if part.number not in finished]:
         raise MachineError(
             f"{len(missing):,} of {count_of(parts)} are not in {unfinished}, such as "
@@ -210,13 +217,13 @@ def _check(
     try:
         check_counts(settings, results)
     except UserError:
-        finished_parts(unfinished, [], {})  # Of no use where other text or settings are needed.
+        remove_all_but(unfinished, ())  # Of no use where other text or settings are needed.
         raise
 
 
 def _is_worth_keeping(folder: pathlib.Path) -> bool:
     """Whether there are finished parts, or hashes or duplicates of them."""
-    work = (f"*/{RESULT_NAME}", f"{_HASHES}/*/part-?????", f"{_DUPLICATES}/*/part-*")
+    work = (f"*/{RESULT_NAME}", f"{_DUPLICATES}/hashes-*/part-?????", f"{_DUPLICATES}/lists-*")
     return any(path for pattern in work for path in folder.glob(pattern))
 
 
@@ -233,6 +240,7 @@ def _plan(
         tokenizer=TokenizerIdentity(
             kind=tokenizer.kind, vocab_size=tokenizer.vocab_size, fingerprint=tokenizer.fingerprint
         ),
+        tokenizer_files={},
         dtype=dtype_of(tokenizer),
         splits={},
         settings=settings.deciding,
@@ -240,15 +248,15 @@ def _plan(
             {**dataclasses.asdict(file), "split": split} for split in files for file in files[split]
         ],
         odd_text={},
-        created_by=f"roberta_jax {_version()}",
+        created_by=_created_by(),
     )
 
 
-def _version() -> str:
+def _created_by() -> str:
     try:
-        return importlib.metadata.version("roberta-jax")
+        return f"roberta_jax {importlib.metadata.version('roberta-jax')}"
     except importlib.metadata.PackageNotFoundError:  # Run from a checkout that was never installed.
-        return "unknown"
+        return "roberta_jax unknown"
 
 
 def _is_there(output: pathlib.Path, planned: Manifest, overwrite: bool) -> bool:

@@ -18,7 +18,12 @@ import tensorflow_datasets as tfds
 
 from roberta_jax.data.corpus import read_documents
 from roberta_jax.data.inputs import find_files
-from roberta_jax.data.validation_split import TRAIN, VALIDATION, split_documents
+from roberta_jax.data.validation_split import (
+    TRAIN,
+    VALIDATION,
+    split_documents,
+    systematic_sample,
+)
 from roberta_jax.errors import UserError
 
 
@@ -66,7 +71,12 @@ class RobertaJaxText(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, download_manager: Any) -> dict[str, Any]:
         del download_manager  # Nothing is downloaded.
-        config: TextConfig = self.builder_config
+        config = self.builder_config
+        if not isinstance(config, TextConfig):
+            raise UserError(
+                "The builder roberta_jax_text needs a config: a TextConfig with inputs."
+            )
+        systematic_sample(config.validation_fraction)  # Raises for what is no share.
         if config.validation_inputs and config.validation_fraction:
             raise UserError("Give validation_inputs or a validation_fraction, not both.")
         splits = {TRAIN: self._examples(config.inputs, TRAIN)}

@@ -31,6 +31,7 @@ class TfdsSplit:
       num_records: how many there are.
       bytes: about their size, uncompressed.
       modified_ns: when a file of it was last written.
+      extents: which records [begin, end) of which files it has.
     """
 
     def __init__(self, name: str):
@@ -48,9 +49,17 @@ class TfdsSplit:
             )
         self.name, dataset, split = name, match["dataset"], match["split"]
         builder = _builder(tfds, dataset)
+        splits = builder.info.splits
         try:
+            instructions = splits[split].file_instructions
             self._source = builder.as_data_source(split)
-            instructions = builder.info.splits[split].file_instructions
+            path = type(builder.data_path)
+            stats = {part.filename: path(part.filename).stat() for part in instructions}
+        except OSError as error:
+            raise UserError(
+                f"The TFDS dataset {dataset} is not whole: {error.filename} cannot be read "
+                f"({error.strerror or error}). {_how_to_prepare(dataset)}"
+            ) from error
         except NotImplementedError as error:
             raise UserError(
                 f"The TFDS dataset {dataset} is stored as {builder.info.file_format.value}, which "
@@ -58,17 +67,19 @@ class TfdsSplit:
             ) from error
         except (KeyError, ValueError, AssertionError) as error:
             raise UserError(
-                f"The TFDS dataset {dataset} has no split {split!r}; it has "
-                f"{', '.join(builder.info.splits)}, or slices of them such as train[:10%]."
+                f"The TFDS dataset {dataset} has no split {split!r} with records ({str(error).rstrip('.')}); it has "
+                f"{', '.join(splits)}, and slices of them such as train[:10%]."
             ) from error
         self.features = builder.info.features
         self.num_records = len(self._source)
-        whole = [s for s in builder.info.splits.values() if s.num_examples]
-        records = sum(s.num_examples for s in whole)
-        self.bytes = -(-sum(s.num_bytes for s in whole) * self.num_records // max(records, 1))
-        path = type(builder.data_path)
-        times = [path(part.filename).stat().mtime for part in instructions]
-        self.modified_ns = int(max(times, default=0) * 10**9)
+        self.extents = [
+            (str(part.filename), part.skip, part.skip + part.take) for part in instructions
+        ]
+        # What is stored may have been written without its size being noted.
+        size = sum(s.num_bytes for s in splits.values()) or sum(s.length for s in stats.values())
+        records = sum(s.num_examples for s in splits.values())
+        self.bytes = max(-(-size * self.num_records // max(records, 1)), self.num_records)
+        self.modified_ns = int(max(stat.mtime for stat in stats.values()) * 10**9)
 
     def records(self, begin: int, end: int) -> Iterator[dict[str, Any]]:
         """The records [begin, end); raises UserError that names a damaged one."""
@@ -115,8 +126,8 @@ class TfdsReader:
         features = self._split.features
         if feature not in features:
             raise UserError(
-                f"{name} has no feature {feature!r}; it has {', '.join(sorted(features))}. --text_field "
-                "names the one with the text."
+                f"{name} has no feature {feature!r}; it has {', '.join(sorted(features))}. "
+                "--text_field names the one with the text."
             )
         if not isinstance(features[feature], tfds.features.Text):
             raise UserError(f"{name}: the feature {feature!r} holds no text: {features[feature]}.")
@@ -141,22 +152,27 @@ class TfdsReader:
 
 def _builder(tfds: Any, dataset: str) -> Any:
     """The builder of what is on disk, which needs neither the dataset's code nor a network."""
-    if dataset.startswith(("/", ".", "~")) or "://" in dataset:
+    if dataset.startswith(("/", ".", "~")) or "://" in dataset or os.path.isdir(dataset):
         folder = dataset if "://" in dataset else os.path.expanduser(dataset)
         try:
             return tfds.builder_from_directory(folder)
-        except (OSError, tfds.core.dataset_info.DatasetInfoFileError) as error:
+        except (OSError, ValueError, tfds.core.dataset_info.DatasetInfoFileError) as error:
             raise UserError(
-                f"{folder} is no TFDS dataset: its dataset_info.json cannot be read. Give the "
-                "folder of a version, such as DATA_DIR/NAME/CONFIG/1.0.0."
+                f"{folder} is no TFDS dataset: its dataset_info.json or features.json cannot be "
+                f"read ({error}). Give the folder of a version, such as "
+                "DATA_DIR/NAME/CONFIG/1.0.0."
             ) from error
     try:  # TFDS's usual way by name first imports the dataset's code.
         return tfds.core.read_only_builder.builder_from_files(dataset)
     except tfds.core.registered.DatasetNotFoundError as error:
         places = ", ".join(map(str, tfds.core.utils.file_utils.list_data_dirs()))
         raise UserError(
-            f"The TFDS dataset {dataset} is not in {places} (TFDS_DATA_DIR names another place). "
-            f"{_how_to_prepare(dataset)}"
+            f"The TFDS dataset {dataset} is not in {places}, or not whole (TFDS_DATA_DIR names "
+            f"another place). {_how_to_prepare(dataset)}"
+        ) from error
+    except (OSError, ValueError, tfds.core.dataset_info.DatasetInfoFileError) as error:
+        raise UserError(
+            f"The TFDS dataset {dataset} cannot be opened ({error}). {_how_to_prepare(dataset)}"
         ) from error
 
 

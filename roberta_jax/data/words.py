@@ -5,38 +5,34 @@ word, once known, need no second computation, and a text is a look-up per word. 
 are made for a whole text at once, on arrays: many times faster than merging bytes every time.
 """
 
-import unicodedata
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from tokenizers import Regex, normalizers
 
 from roberta_jax.data.word_memory import KEY_CHARACTERS, Keys, WordMemory
 
-# Beyond it are scripts without blanks between words, where words hardly repeat, and characters
-# younger than the Unicode tables of some Python. A text with such characters is not encoded here.
+# Beyond it are scripts without blanks between words, where words hardly repeat (a few are before
+# it), and emoji. A text with such characters is not encoded here.
 LAST_CHARACTER = 0x2FFF
 # Of memory for words and their ids; enough for about 500,000 words of a European language.
 MOST_BYTES = 80 << 20
 LOOKED_UP_AT_ONCE = 1 << 16  # Words; what is computed of them stays in the processor's cache.
 LONGEST_WORD = 64  # Characters; a longer one hardly comes again.
-_OTHER, _LETTER, _NUMBER, _SPACE, _UNASSIGNED = range(5)
-# Unicode's White_Space, as GPT-2's \s; Python's own adds U+001C to U+001F.
-_SPACES = [*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)]
-_SPACES += [0x2028, 0x2029, 0x202F, 0x205F]
+MOST_LONG_WORDS = 1 << 17  # That have no keys.
+_OTHER, _LETTER, _NUMBER, _SPACE = range(4)
 
 
 def _kinds() -> np.ndarray:
-    """The kind of every character up to LAST_CHARACTER; uint8 [LAST_CHARACTER + 1]."""
-    kinds = np.full(LAST_CHARACTER + 1, _OTHER, np.uint8)
-    for code in range(LAST_CHARACTER + 1):
-        category = unicodedata.category(chr(code))
-        if category.startswith("L"):
-            kinds[code] = _LETTER
-        elif category.startswith("N"):
-            kinds[code] = _NUMBER
-        elif category == "Cn":
-            kinds[code] = _UNASSIGNED
-    kinds[_SPACES] = _SPACE
+    """The kind of every character up to LAST_CHARACTER; uint8 [LAST_CHARACTER + 1].
+
+    By the tables of the library that cuts otherwise: Python's are of another version of Unicode.
+    """
+    every = "".join(map(chr, range(LAST_CHARACTER + 1)))
+    kinds = np.full(len(every), _OTHER, np.uint8)
+    for pattern, kind in ((r"\p{L}", _LETTER), (r"\p{N}", _NUMBER), (r"\s", _SPACE)):
+        others = normalizers.Replace(Regex(pattern), "").normalize_str(every)
+        kinds[np.setdiff1d(np.arange(len(every)), [ord(c) for c in others])] = kind
     return kinds
 
 
@@ -90,11 +86,11 @@ class WordEncoder:
             return True
         # A character outside of Unicode's first plane is two units, and both are beyond the last.
         units = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), np.uint16)
-        return bool(units.max() <= LAST_CHARACTER and (_KINDS[units] != _UNASSIGNED).all())
+        return bool(units.max() <= LAST_CHARACTER)
 
     def encode(self, text: str) -> np.ndarray:
         """Ids uint32 [n] of a text of known characters."""
-        if self._memory.bytes > MOST_BYTES:
+        if self._memory.bytes > MOST_BYTES or len(self._long) > MOST_LONG_WORDS:
             self._forget()  # Frequent words are back at once.
         if not text:
             return np.zeros(0, np.uint32)

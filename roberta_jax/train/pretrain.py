@@ -299,11 +299,17 @@ def announce(
         f"{encoder.vocab_size:,}, {count_params(encoder) / 1e6:,.1f}M parameters, "
         f"{encoder.compute_dtype}"
     )
-    console.say(
-        f"data: {len(dataset):,} rows of {config.data.sequence_length} tokens; {train.num_steps:,} "
-        f"steps of {train.batch_size:,} rows are "
-        f"{train.num_steps * train.batch_size / len(dataset):,.1f} passes"
-    )
+    examples = train.num_steps * train.batch_size
+    datasets = dataset.datasets if isinstance(dataset, MixedDataset) else [dataset]
+    weights = weights_of(dataset, config.data.weights)
+    for one, weight in zip(datasets, weights, strict=True):
+        share = weight / sum(weights)
+        part = f" ({share:.1%} of them from {one.folder})" if len(datasets) > 1 else ""
+        console.say(
+            f"data: {len(one):,} rows of {config.data.sequence_length} tokens; "
+            f"{train.num_steps:,} steps of {train.batch_size:,} rows{part} are "
+            f"{examples * share / len(one):,.1f} passes"
+        )
     shape = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     console.say(f"devices: {jax.device_count()} {jax.devices()[0].device_kind} ({shape})")
 

@@ -1,16 +1,17 @@
 """The same bytes from Apache Beam's local runner; what needs Beam is marked beam."""
 
+import errno
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-from roberta_jax.data import parts
+from roberta_jax.data import part_work, parts
 from roberta_jax.data.prepare import prepare
 from roberta_jax.data.prepare_settings import PrepareSettings
 from roberta_jax.data.runners import BeamRunner, LocalRunner
-from roberta_jax.errors import UserError
+from roberta_jax.errors import MachineError, UserError
 
 # In this process, so that a test can change what is done.
 INLINE = ("--runner=FnApiRunner", "--direct_running_mode=in_memory")
@@ -74,15 +75,29 @@ def test_what_is_damaged_is_named_and_the_rest_is_kept(corpus_folder, tokenizer_
 
 
 @pytest.mark.beam
-def test_an_option_that_beam_does_not_know_is_told(corpus_folder, tokenizer_folder, tmp_path):
-    with pytest.raises(UserError, match="NoSuchRunner"):
-        run(
-            [corpus_folder],
-            tokenizer_folder,
-            tmp_path / "o",
-            BeamRunner(("--runner=NoSuchRunner",)),
-        )
-    assert not (tmp_path / "o.unfinished").exists()
+@pytest.mark.parametrize(
+    "option",
+    ["--runner=NoSuchRunner", "--direct_num_wrokers=4", "FlinkRunner", "--direct_num_workers=four"],
+)
+def test_an_option_that_beam_does_not_know_is_told(
+    corpus_folder, tokenizer_folder, tmp_path, option
+):
+    with pytest.raises(UserError, match=f"--beam_options='{option}' cannot be used"):
+        run([corpus_folder], tokenizer_folder, tmp_path / "out", BeamRunner((option,)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.beam
+def test_a_full_disk_of_a_worker_is_the_machines_fault(
+    corpus_folder, tokenizer_folder, tmp_path, monkeypatch
+):
+    def write_part(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device", "shard")
+
+    monkeypatch.setattr(part_work, "write_part", write_part)
+    with pytest.raises(MachineError, match="cannot write: No space left on device .shard."):
+        run([corpus_folder], tokenizer_folder, tmp_path / "out", BeamRunner(INLINE))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_beam_the_way_to_it_is_told(corpus_folder, tokenizer_folder, tmp_path, monkeypatch):

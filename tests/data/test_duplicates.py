@@ -1,6 +1,8 @@
 import hashlib
 import json
+import os
 import pathlib
+import resource
 import tracemalloc
 
 import numpy as np
@@ -185,7 +187,7 @@ def test_what_was_hashed_before_a_stop_is_not_hashed_again(
         patch.setattr(duplicates, "_digests", stop_at_the_third)
         with pytest.raises(UserError, match="stop"):
             run(twice, tokenizer_folder, tmp_path / "out", drop_duplicates=True)
-    assert len(list((tmp_path / "out.unfinished").glob("hashes/*/part-*"))) == 2
+    assert len(list((tmp_path / "out.unfinished").glob("duplicates/hashes-*/part-*"))) == 2
 
     def count(documents):
         hashed.append(1)
@@ -216,3 +218,55 @@ def test_parts_depend_on_the_documents_of_all_others(
     manifest = run(twice[:1], tokenizer_folder, tmp_path / "out", said=said, **options)
     assert not any(line.startswith("going on") for line in said)
     assert manifest.splits["train"].documents == 40
+
+
+def test_more_runs_than_a_process_may_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(duplicates, "RUN_DOCUMENTS", 1)
+    path = write(tmp_path / "a.jsonl", [str(i % 90) for i in range(100)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    in_use = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 100
+    resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 30, hard))
+    try:
+        assert left_out(tmp_path, {"train": [path]}) == [list(range(90, 100))]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_stop_between_says_what_stays_and_another_run_removes_it(
+    corpora, tokenizer_folder, tmp_path, monkeypatch
+):
+    once, twice = corpora
+    said = []
+    with monkeypatch.context() as patch:
+        patch.setattr("roberta_jax.data.prepare.find_duplicates", None)
+        with pytest.raises(TypeError):
+            run(twice, tokenizer_folder, tmp_path / "out", said=said, drop_duplicates=True)
+    assert said[-1].startswith("stopped: 0 of ") and "searched for duplicates" in said[-1]
+    with pytest.raises(UserError, match="too small"):
+        run([once], tokenizer_folder, tmp_path / "out", sequence_length=10**5)
+    assert not (tmp_path / "out.unfinished").exists()
+
+
+def test_a_corpus_of_nothing_but_duplicates_is_told(corpora, tokenizer_folder, tmp_path):
+    once, twice = corpora
+    with pytest.raises(UserError, match=r"too small: 0 documents .*left out were 40 as duplicates"):
+        run(
+            twice[:1],
+            tokenizer_folder,
+            tmp_path / "out",
+            [once],
+            drop_duplicates=True,
+            validation_fraction=0,
+        )
+
+
+def test_other_settings_of_rows_need_no_new_hashes(
+    corpora, tokenizer_folder, tmp_path, monkeypatch
+):
+    _, twice = corpora
+    with monkeypatch.context() as patch:
+        patch.setattr("roberta_jax.data.prepare.assemble", None)
+        with pytest.raises(TypeError):
+            run(twice, tokenizer_folder, tmp_path / "out", drop_duplicates=True)
+    monkeypatch.setattr(duplicates, "_digests", None)
+    run(twice, tokenizer_folder, tmp_path / "out", drop_duplicates=True, rows_per_shard=50)

@@ -30,6 +30,14 @@ def test_files_folders_and_globs_are_found_in_order(folder):
     assert sorted(names(folder, f"{folder}/d.txt.gz", str(folder))) == everything
 
 
+def test_hidden_files_and_folders_are_no_corpus(folder):
+    for name in (".hidden/x.txt", "deep/.git/y.txt", ".z.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("x\n")
+    assert names(folder, str(folder)) == ["a.jsonl", "b.txt", "d.txt.gz", "deep/er/c.json"]
+    assert names(folder, f"{folder}/.z.txt") == [".z.txt"]  # Named, it is meant.
+
+
 def test_a_relative_glob_is_found(folder, monkeypatch):
     monkeypatch.chdir(folder)
     assert [file.path for file in find_files(["*.txt"])] == ["b.txt"]

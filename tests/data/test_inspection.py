@@ -81,15 +81,29 @@ def test_every_damage_is_found_and_named(dataset_folder, tmp_path):
         for line in verify_dataset(folder):
             lines.append(line)
     message = str(raised.value)
-    assert "3 files of" in message and "tokenizer: " in message
+    assert "is not what was written: tokenizer: " in message
     assert "train-00000-of-00004.array_record: its sha256 is" in message
-    assert "train-00002-of-00004.array_record: No such file" in message
+    assert "train-00002-of-00004.array_record: it is missing" in message
     # The others were looked at all the same.
     assert [line.split(":")[0] for line in lines] == [
         "train-00001-of-00004.array_record",
         "train-00003-of-00004.array_record",
         "validation-00000-of-00001.array_record",
     ]
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "tokenizer_config.json"])
+def test_every_file_of_the_tokenizer_is_looked_at(dataset_folder, tmp_path, name):
+    folder = tmp_path / "damaged"
+    shutil.copytree(dataset_folder, folder)
+    path = folder / "tokenizer" / name
+    content = path.read_text()
+    path.write_text(content + " ")
+    with pytest.raises(UserError, match=f"tokenizer: {name} is missing, or another file"):
+        list(verify_dataset(folder))
+    path.unlink()
+    with pytest.raises(UserError, match=f"tokenizer: {name} is missing, or another file"):
+        list(verify_dataset(folder))
 
 
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path):

@@ -73,11 +73,14 @@ def test_unusable_weights_are_refused(mixed, weights):
         weights_of(mixed, weights)
 
 
-def test_a_split_that_some_datasets_lack_is_that_of_the_others(dataset_folder, other_folder):
+def test_a_split_that_some_datasets_lack_is_that_of_the_others(
+    dataset_folder, other_folder, tmp_path
+):
     path = f"{other_folder},{dataset_folder}"
     validation = open_rows(path, "validation")
     assert len(validation) == len(open_rows(str(dataset_folder), "validation")) > 0
-    assert len(open_rows(f"{other_folder},{other_folder}", "validation")) == 0
+    (tmp_path / "same").symlink_to(other_folder)
+    assert len(open_rows(f"{other_folder},{tmp_path}/same", "validation")) == 0
 
 
 def test_a_comma_in_the_name_of_a_folder_is_no_border(dataset_folder, tmp_path):
@@ -103,3 +106,9 @@ def test_datasets_that_do_not_go_together_are_refused(
 def test_a_missing_dataset_is_named(dataset_folder, tmp_path):
     with pytest.raises(UserError, match="nowhere is no prepared dataset"):
         open_rows(f"{dataset_folder},{tmp_path}/nowhere", "train")
+
+
+@pytest.mark.parametrize("path", ["{0},,{1}", "{0},{0}", "{0},", ","])
+def test_a_path_with_a_slip_is_refused(dataset_folder, other_folder, path):
+    with pytest.raises(UserError, match="several different ones"):
+        open_rows(path.format(dataset_folder, other_folder), "train")

@@ -4,7 +4,13 @@ import os
 
 import pytest
 
-from roberta_jax.data.output_folder import local_path, new_folder
+from roberta_jax.data.output_folder import (
+    folder_at_once,
+    kept_folder,
+    local_path,
+    new_folder,
+    remove_unfinished,
+)
 from roberta_jax.errors import MachineError, UserError
 
 
@@ -73,6 +79,24 @@ def test_a_run_that_still_writes_is_left_alone(tmp_path):
     finally:
         os.close(lock)
     assert names(tmp_path) == ["output.partial-123"]
+
+
+def test_work_that_is_going_on_is_left_alone(tmp_path):
+    output = tmp_path / "out"
+    with kept_folder(output, lambda folder: True) as unfinished:
+        (unfinished / "part").mkdir()
+        remove_unfinished(output)
+        assert (unfinished / "part").is_dir()
+    assert not unfinished.exists()
+
+
+def test_the_first_of_two_folders_stays(tmp_path):
+    with folder_at_once(tmp_path / "a") as first, folder_at_once(tmp_path / "a") as second:
+        (first / "x").write_text("first")
+        (second / "x").write_text("second")
+    # The inner block ends before.
+    assert (tmp_path / "a" / "x").read_text() == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_full_disk_is_the_machines_fault(tmp_path):

@@ -340,6 +340,36 @@ def test_a_stopped_run_goes_on_from_its_finished_parts(
     assert not (tmp_path / "out.unfinished").exists()
 
 
+def test_what_others_leave_in_the_unfinished_folder_is_no_obstacle(
+    corpus_folder, tokenizer_folder, tmp_path, many_parts, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_module, "assemble", None)
+        with pytest.raises(TypeError):
+            run([corpus_folder], tokenizer_folder, tmp_path / "out")
+    (tmp_path / "out.unfinished" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "out.unfinished" / "part-00099.partial-0").mkdir()
+    said = []
+    run([corpus_folder], tokenizer_folder, tmp_path / "out", said=said)
+    assert said[0].startswith("going on") and not (tmp_path / "out.unfinished").exists()
+
+
+def test_a_second_run_leaves_the_work_of_the_first_alone(
+    corpus_folder, tokenizer_folder, tmp_path, monkeypatch
+):
+    run([corpus_folder], tokenizer_folder, tmp_path / "out")
+    write, said = part_work.write_part, []
+
+    def meanwhile(part, folder, **options):
+        run([corpus_folder], tokenizer_folder, tmp_path / "out", said=said)
+        return write(part, folder, **options)
+
+    monkeypatch.setattr(part_work, "write_part", meanwhile)
+    run([corpus_folder], tokenizer_folder, tmp_path / "out", overwrite=True)
+    assert "nothing to do" in said[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_parts_made_otherwise_are_not_taken(
     corpus_folder, tokenizer_folder, tmp_path, many_parts, monkeypatch
 ):
@@ -507,6 +537,18 @@ def test_documents_of_one_sentence_give_no_pairs(tokenizer_folder, tmp_path):
             plain_text_documents="line",
         )
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_one_document_of_one_sentence_gives_no_pairs(tokenizer_folder, tmp_path):
+    (tmp_path / "a.txt").write_text("The old river came back. " * 200)
+    with pytest.raises(UserError, match="needs documents of several sentences"):
+        run(
+            [tmp_path / "a.txt"],
+            tokenizer_folder,
+            tmp_path / "out",
+            format="segment_pair",
+            validation_fraction=0,
+        )
 
 
 def test_validation_text_is_not_trained_on(corpus_folder, tokenizer_folder, tmp_path):

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from roberta_jax.data.corpus import Document, read_documents
-from roberta_jax.data.inputs import Span, find_files
+from roberta_jax.data.inputs import Span, find_files, overlap
 from roberta_jax.data.parts import plan_parts
 from roberta_jax.errors import UserError
 
@@ -99,8 +100,10 @@ def test_a_split_is_described_by_size_and_time(data_dir):
     [
         ("tfds:nonesuch/x:train", r"nonesuch/x is not in .*download_and_prepare"),
         ("tfds:stored_texts/other:train", r"stored_texts/other is not in"),
-        ("tfds:stored_texts:test", r"has no split 'test'; it has train, validation"),
+        ("tfds:stored_texts:test", r"has no split 'test' .*; it has train, validation"),
         ("tfds:stored_texts:train[:x%]", r"has no split"),
+        ("tfds:stored_texts:train[5:5]", r"no split 'train\[5:5\]' with records"),
+        ("tfds:my-data:train", r"my-data cannot be opened"),
         ("tfds:stored_texts", r"must be tfds:NAME/CONFIG:SPLIT"),
         ("tfds:/nowhere:train", r"/nowhere is no TFDS dataset"),
     ],
@@ -143,3 +146,56 @@ def test_other_formats_are_refused_with_the_way_to_prepare(data_dir, tmp_path):
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
     with pytest.raises(UserError, match=r"stored as tfrecord.*file_format=.array_record"):
         read(f"tfds:{folder}:train")
+
+
+def copied(data_dir, tmp_path):
+    folder = tmp_path / "stored_texts" / "1.0.0"
+    shutil.copytree(data_dir / "stored_texts" / "1.0.0", folder)
+    return folder
+
+
+def test_a_size_that_was_never_noted_loses_no_record(data_dir, tmp_path):
+    folder = copied(data_dir, tmp_path)
+    info = json.loads((folder / "dataset_info.json").read_text())
+    for split in info["splits"]:
+        split["numBytes"] = "0"
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    assert len(read(f"tfds:{folder}:train")) == 999
+    assert find_files([f"tfds:{folder}:train"])[0].bytes >= 1000
+
+
+def test_a_folder_may_be_relative(data_dir, monkeypatch):
+    monkeypatch.chdir(data_dir)
+    assert len(read("tfds:stored_texts/1.0.0:validation")) == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("features.json", None),
+        ("features.json", "{"),
+        ("dataset_info.json", "{}"),
+        ("stored_texts-train.array_record-00000-of-00001", None),
+    ],
+)
+def test_a_dataset_that_is_not_whole_is_told(data_dir, tmp_path, monkeypatch, name, content):
+    folder = copied(data_dir, tmp_path)
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(content)
+    monkeypatch.setattr(tfds.core.utils.file_utils.constants, "DATA_DIR", str(tmp_path))
+    for dataset in (folder, "stored_texts"):
+        with pytest.raises(UserError, match=r"cannot be (read|opened)|not whole"):
+            read(f"tfds:{dataset}:train")
+
+
+def test_shares_of_a_split_overlap_as_their_records_do(data_dir):
+    def shared(one, other):
+        return overlap(find_files([f"tfds:{one}"]), find_files([f"tfds:{other}"]))
+
+    name = "tfds:stored_texts:train[:10%]"
+    assert shared("stored_texts:train", "stored_texts:train[:10%]") == [name]
+    assert shared(f"{data_dir}/stored_texts/1.0.0:train", "stored_texts:train[:10%]") == [name]
+    assert not shared("stored_texts:train[10%:]", "stored_texts:train[:10%]")
+    assert not shared("stored_texts:train", "stored_texts:validation")
