@@ -82,7 +82,8 @@ def _encoding(options: argparse.Namespace, tokenizer: Tokenizer) -> None:
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(pathlib.Path(folder))
         peer = tokenizers.Tokenizer.from_file(f"{folder}/tokenizer.json")
-    times: dict[str, list[float]] = {"roberta_jax": [], "tokenizers": []}
+    ours, theirs, bare = "roberta_jax", "encode_batch", "encode_batch_fast"
+    times: dict[str, list[float]] = {name: [] for name in (ours, theirs, bare)}
     total = num_ids = 0
     pool = futures.ProcessPoolExecutor(
         cores(), multiprocessing.get_context("spawn"), _start, (tokenizer,)
@@ -92,31 +93,34 @@ def _encoding(options: argparse.Namespace, tokenizer: Tokenizer) -> None:
         for documents, size in _texts(options.input, options.encode_megabytes, options.rounds):
             shares = [documents[i :: 4 * cores()] for i in range(4 * cores())]
             start = time.perf_counter()
-            ours = list(pool.map(_encode, shares))
-            times["roberta_jax"].append(time.perf_counter() - start)
+            ids = np.concatenate(list(pool.map(_encode, shares)))
+            times[ours].append(time.perf_counter() - start)
             sentences = [text for share in shares for group in share for text in group]
-            start = time.perf_counter()
-            theirs = [
-                encoding.ids
-                for first in range(0, len(sentences), 20_000)
-                for encoding in peer.encode_batch(
-                    sentences[first : first + 20_000], add_special_tokens=False
+            for name, encode_batch in (
+                (theirs, peer.encode_batch),
+                (bare, peer.encode_batch_fast),  # Without offsets.
+            ):
+                start = time.perf_counter()
+                found = [
+                    encoding.ids
+                    for first in range(0, len(sentences), 20_000)
+                    for encoding in encode_batch(
+                        sentences[first : first + 20_000], add_special_tokens=False
+                    )
+                ]
+                times[name].append(time.perf_counter() - start)
+                end = [tokenizer.eos_id]
+                np.testing.assert_array_equal(
+                    ids, np.fromiter(itertools.chain(*(one + end for one in found)), np.int64)
                 )
-            ]
-            times["tokenizers"].append(time.perf_counter() - start)
-            ids = np.concatenate(ours)
-            end = [tokenizer.eos_id]
-            np.testing.assert_array_equal(
-                ids, np.fromiter(itertools.chain(*(one + end for one in theirs)), np.int64)
-            )
             total, num_ids = total + size, num_ids + len(ids)
+    print(f"encoding, the same {num_ids:,} ids in {len(times[ours])} texts:")
     for name, seconds in times.items():
-        print(f"encoding, {name}: {total / sum(seconds) / 1e6:.2f} MB/s")
-    ratios = [b / a for a, b in zip(times["roberta_jax"], times["tokenizers"], strict=True)]
-    print(
-        f"encoding: {statistics.median(ratios):.2f} times as fast (median of {len(ratios)} texts, "
-        f"{min(ratios):.2f} to {max(ratios):.2f}), the same {num_ids:,} ids"
-    )
+        ratios = [b / a for a, b in zip(times[ours], seconds, strict=True)]
+        print(
+            f"  {name}: {total / sum(seconds) / 1e6:.2f} MB/s; roberta_jax is as fast "
+            f"{statistics.median(ratios):.2f} times ({min(ratios):.2f} to {max(ratios):.2f})"
+        )
 
 
 def _texts(

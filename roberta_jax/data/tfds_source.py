@@ -67,8 +67,9 @@ class TfdsSplit:
             ) from error
         except (KeyError, ValueError, AssertionError) as error:
             raise UserError(
-                f"The TFDS dataset {dataset} has no split {split!r} with records ({str(error).rstrip('.')}); it has "
-                f"{', '.join(splits)}, and slices of them such as train[:10%]."
+                f"The TFDS dataset {dataset} has no split {split!r} with records; it has "
+                f"{', '.join(splits)}, and slices of them such as train[:10%] "
+                f"({str(error).rstrip('.')})."
             ) from error
         self.features = builder.info.features
         self.num_records = len(self._source)
