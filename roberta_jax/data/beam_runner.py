@@ -45,7 +45,6 @@ def work_on_beam(
     """
     try:
         import apache_beam as beam
-        from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise UserError(
             f"--runner=beam needs Apache Beam, which cannot be imported ({error}). Make an "
@@ -56,7 +55,7 @@ def work_on_beam(
     errors = folder / _ERRORS_NAME
     shutil.rmtree(errors, ignore_errors=True)
     errors.mkdir(parents=True)
-    with _pipeline(beam, PipelineOptions, options) as pipeline:
+    with beam.Pipeline(options=_parsed(options)) as pipeline:
         # Without the shuffle, a runner may join Create and Map, and one worker would do it all.
         _ = (
             pipeline
@@ -70,20 +69,29 @@ def work_on_beam(
     shutil.rmtree(errors)
 
 
-def _pipeline(beam: Any, PipelineOptions: Any, options: Sequence[str]) -> Any:
-    """A pipeline with these options, or with what they leave open as it suits this machine."""
-    given = " ".join(options)
+def _parsed(options: Sequence[str]) -> Any:
+    """Beam's form of the options; without a runner, they complete `LOCAL_OPTIONS`.
+
+    Raises UserError when Beam cannot use one, or would leave it out with a mere warning.
+    """
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners import create_runner
+
+    refused = f"--beam_options={' '.join(options)!r} cannot be used"
     try:
-        parsed = PipelineOptions([*LOCAL_OPTIONS, *options])
+        parsed = PipelineOptions(list(options))
+        if not parsed.get_all_options()["runner"]:
+            parsed = PipelineOptions([*LOCAL_OPTIONS, *options])
         known = parsed.get_all_options()
         unknown = set(parsed.get_all_options(retain_unknown_options=True)) - set(known)
-        if unknown or not all(word.startswith("--") for word in options[:1]):
-            raise ValueError(f"Beam knows no {', '.join(sorted(unknown)) or options[0]}")
-        if "Fn" not in known["runner"]:  # Of no use to another one.
-            parsed = PipelineOptions(list(options))
-        return beam.Pipeline(options=parsed)
-    except (ValueError, ImportError, SystemExit) as error:
-        raise UserError(f"--beam_options={given!r} cannot be used: {error}.") from error
+        create_runner(known["runner"])
+    except (ValueError, ImportError) as error:
+        raise UserError(f"{refused}: {error}") from error
+    except SystemExit as error:  # Of its parser, which has told why.
+        raise UserError(f"{refused}: Beam's reason stands above.") from error
+    if unknown or not all(word.startswith("--") for word in options[:1]):
+        raise UserError(f"{refused}: Beam has no {', '.join(sorted(unknown)) or options[0]}.")
+    return parsed
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

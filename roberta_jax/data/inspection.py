@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from roberta_jax.data.manifest import Manifest
+from roberta_jax.data.order import evenly_spaced
 from roberta_jax.data.output_folder import local_path
 from roberta_jax.data.records import TOKENIZER_FOLDER, RecordDataset, open_dataset
 from roberta_jax.data.rows import NextSentence, segment_ids
@@ -27,12 +28,6 @@ class Lengths:
 
     examples: np.ndarray
     sentences: np.ndarray
-
-
-def sample_indices(num_rows: int, count: int) -> np.ndarray:
-    """At most `count` row numbers [n] int64, evenly spaced."""
-    chosen = min(num_rows, count)
-    return np.arange(chosen, dtype=np.int64) * num_rows // max(chosen, 1)
 
 
 def lengths_of(tokens: np.ndarray, tokenizer: Tokenizer) -> Lengths:
@@ -105,7 +100,7 @@ def describe(folder: str | pathlib.Path) -> Iterator[str]:
         dataset = open_dataset(folder, name)
         if not len(dataset):
             continue
-        index = sample_indices(len(dataset), HISTOGRAM_ROWS)
+        index = evenly_spaced(len(dataset), HISTOGRAM_ROWS)
         lengths = lengths_of(dataset.read(index), tokenizer)
         yield f"  examples (of {len(index):,} rows):"
         yield from ("  " + line for line in histogram(lengths.examples))

@@ -14,7 +14,7 @@ import grain
 import numpy as np
 
 from roberta_jax.data.mixture import MixedDataset, RowSource
-from roberta_jax.data.order import MixedOrder, Order, ShuffledOrder
+from roberta_jax.data.order import MixedOrder, Order, ShuffledOrder, evenly_spaced
 from roberta_jax.data.processes import cores
 from roberta_jax.errors import UserError
 
@@ -124,8 +124,8 @@ def validation_batches(
       only fill up the last batch.
     """
     local_start, local_size = _local_rows(batch_size, process_index, process_count)
-    num_rows = min(len(dataset), max_rows)
-    chosen = np.arange(num_rows, dtype=np.int64) * len(dataset) // max(num_rows, 1)
+    chosen = evenly_spaced(len(dataset), max_rows)
+    num_rows = len(chosen)
     for first in range(0, num_rows, batch_size):
         places = np.arange(first + local_start, first + local_start + local_size)
         weights = (places < num_rows).astype(np.float32)

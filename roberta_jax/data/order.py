@@ -16,6 +16,12 @@ PATTERN_EXAMPLES = 10_000
 _ROUND_KEYS = np.arange(8, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
 
 
+def evenly_spaced(num_rows: int, count: int) -> np.ndarray:
+    """At most `count` row numbers [n] int64, from the first on; always the same ones."""
+    chosen = min(num_rows, count)
+    return np.arange(chosen, dtype=np.int64) * num_rows // max(chosen, 1)
+
+
 class Order(Protocol):
     """Example number → row and epoch; the same in every process, at any place, at no cost."""
 

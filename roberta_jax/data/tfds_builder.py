@@ -79,17 +79,14 @@ class RobertaJaxText(tfds.core.GeneratorBasedBuilder):
         systematic_sample(config.validation_fraction)  # Raises for what is no share.
         if config.validation_inputs and config.validation_fraction:
             raise UserError("Give validation_inputs or a validation_fraction, not both.")
-        splits = {TRAIN: self._examples(config.inputs, TRAIN)}
+        splits = {TRAIN: self._generate_examples(config.inputs, TRAIN)}
         if config.validation_inputs:
-            splits[VALIDATION] = self._examples(config.validation_inputs, TRAIN)
+            splits[VALIDATION] = self._generate_examples(config.validation_inputs, TRAIN)
         elif config.validation_fraction:
-            splits[VALIDATION] = self._examples(config.inputs, VALIDATION)
+            splits[VALIDATION] = self._generate_examples(config.inputs, VALIDATION)
         return splits
 
-    def _generate_examples(self) -> Any:
-        raise NotImplementedError("the generators are those of _split_generators")
-
-    def _examples(
+    def _generate_examples(
         self, inputs: tuple[str, ...], wanted: str
     ) -> Iterator[tuple[int, dict[str, str]]]:
         config: TextConfig = self.builder_config

@@ -192,16 +192,22 @@ def load_tokenizer(folder: str | pathlib.Path) -> Tokenizer:
     )
 
 
+def _values_of(path: pathlib.Path) -> dict[str, Any]:
+    """The JSON object in a file that need not be there."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        return {}
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}). Copy it again.") from error
+    return values if isinstance(values, dict) else {}
+
+
 def _check_nothing_is_added(folder: pathlib.Path) -> None:
     """Refuses what vocab.json and merges.txt do not say, and the ids depend on."""
     for name, key in (("added_tokens.json", ""), ("tokenizer_config.json", "add_prefix_space")):
-        try:
-            values = json.loads((folder / name).read_text(encoding="utf-8"))
-        except OSError:
-            continue
-        except ValueError as error:
-            raise UserError(f"{folder / name} is damaged ({error}). Copy it again.") from error
-        if isinstance(values, dict) and (values.get(key) if key else values):
+        values = _values_of(folder / name)
+        if values.get(key) if key else values:
             raise UserError(
                 f"The tokenizer in {folder} is more than vocab.json and merges.txt: {name} has "
                 f"{key or ', '.join(values)}. {_SAVE_AGAIN}"
@@ -211,13 +217,7 @@ def _check_nothing_is_added(folder: pathlib.Path) -> None:
 def _check_layout_of_xlm_roberta(folder: pathlib.Path) -> None:
     """Refuses the folders of CamemBERT, mBART and others, whose ids are arranged otherwise."""
     for name, key in (("config.json", "model_type"), ("tokenizer_config.json", "tokenizer_class")):
-        try:
-            values = json.loads((folder / name).read_text(encoding="utf-8"))
-        except OSError:
-            continue
-        except ValueError as error:
-            raise UserError(f"{folder / name} is damaged ({error}). Copy it again.") from error
-        said = values.get(key) if isinstance(values, dict) else None
+        said = _values_of(folder / name).get(key)
         if said and not str(said).lower().replace("-", "").startswith(("xlmroberta", "roberta")):
             raise UserError(
                 f"{folder / name} has {key} {said}, whose ids are not XLM-RoBERTa's and cannot be "

@@ -17,7 +17,7 @@ from roberta_jax.data.word_memory import KEY_CHARACTERS, Keys, WordMemory
 LAST_CHARACTER = 0x2FFF
 # Of memory for words and their ids; enough for about 500,000 words of a European language.
 MOST_BYTES = 80 << 20
-LOOKED_UP_AT_ONCE = 1 << 16  # Words; what is computed of them stays in the processor's cache.
+LOOKED_UP_AT_ONCE = 1 << 16  # Words: once these are learnt, few of the next ones are new.
 LONGEST_WORD = 64  # Characters; a longer one hardly comes again.
 MOST_LONG_WORDS = 1 << 17  # That have no keys.
 _OTHER, _LETTER, _NUMBER, _SPACE = range(4)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from roberta_jax.config import MaskingConfig
-from roberta_jax.data.inspection import label_names, sample_indices
+from roberta_jax.data.inspection import label_names
+from roberta_jax.data.order import evenly_spaced
 from roberta_jax.data.records import RecordDataset, open_dataset
 from roberta_jax.objective.masking import Masker, masking_key
 
@@ -65,7 +66,7 @@ def preview(folder: str, split: str, *, num_rows: int, seed: int, epoch: int) ->
     Raises UserError when the folder is no dataset.
     """
     dataset = open_dataset(folder, split)
-    index = sample_indices(len(dataset), num_rows)
+    index = evenly_spaced(len(dataset), num_rows)
     if not len(index):
         yield f"The {split} split has no rows."
         return

@@ -7,7 +7,6 @@ from roberta_jax.data.inspection import (
     describe,
     histogram,
     lengths_of,
-    sample_indices,
     verify_dataset,
 )
 from roberta_jax.data.manifest import Manifest
@@ -35,12 +34,6 @@ def test_a_histogram_draws_shares():
     ]
     assert histogram(np.array([], int)) == ["  none"]
     assert len(histogram(np.array([5, 5, 5]))) == 1
-
-
-def test_samples_are_evenly_spaced():
-    assert sample_indices(10, 3).tolist() == [0, 3, 6]
-    assert sample_indices(2, 3).tolist() == [0, 1]
-    assert sample_indices(0, 3).tolist() == []
 
 
 def test_the_description_has_the_counts_of_the_manifest(dataset_folder):

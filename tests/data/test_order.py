@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roberta_jax.data.order import PATTERN_EXAMPLES, MixedOrder, ShuffledOrder
+from roberta_jax.data.order import PATTERN_EXAMPLES, MixedOrder, ShuffledOrder, evenly_spaced
 from roberta_jax.errors import UserError
 
 
@@ -85,3 +85,9 @@ def test_a_place_in_a_billion_rows_is_found_at_once():
     assert time.monotonic() - begin < 2
     assert index.max() < 4 * 10**9 and epoch.max() < 10**13 // 10**9
     assert len(set(index.tolist())) == 64
+
+
+def test_samples_are_evenly_spaced():
+    assert evenly_spaced(10, 3).tolist() == [0, 3, 6]
+    assert evenly_spaced(2, 3).tolist() == [0, 1]
+    assert evenly_spaced(0, 3).tolist() == []
