@@ -14,6 +14,7 @@ from roberta_jax.config import (
     EncoderConfig,
     OptimizerConfig,
     PretrainConfig,
+    ScheduleConfig,
     TrainConfig,
 )
 
@@ -38,6 +39,7 @@ def demo_config() -> PretrainConfig:
             num_heads=2,
             mlp_size=512,
             max_positions=SEQUENCE_LENGTH,
+            embedding_dropout_rate=0.0,
             dropout_rate=0.0,
             attention_dropout_rate=0.0,
             # With RoBERTa's 0.02, so narrow a model stays near the unigram entropy for hundreds of
@@ -45,9 +47,10 @@ def demo_config() -> PretrainConfig:
             initializer_range=0.06,
             compute_dtype="float32",
         ),
-        optimizer=OptimizerConfig(peak_learning_rate=3e-3, warmup_steps=200, clip_global_norm=1.0),
+        optimizer=OptimizerConfig(peak_learning_rate=3e-3, clip_global_norm=1.0),
+        schedule=ScheduleConfig(warmup="200 steps"),
         train=TrainConfig(
-            num_steps=1_000,
+            duration="1000 steps",
             batch_size=64,
             log_every_steps=100,
             evaluate_every_steps=250,

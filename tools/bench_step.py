@@ -28,6 +28,7 @@ from roberta_jax.config import (
     EncoderConfig,
     OptimizerConfig,
     PretrainConfig,
+    ScheduleConfig,
     TrainConfig,
 )
 from roberta_jax.data.loader import Batch
@@ -35,7 +36,9 @@ from roberta_jax.objective.masking import Masker
 from roberta_jax.parallel.host_memory import keep_freed_memory
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.parallel.placement import place
-from roberta_jax.train.step import compile_step
+from roberta_jax.train.inputs import InputMaker
+from roberta_jax.train.plan import make_plan
+from roberta_jax.train.programs import make_programs
 
 VOCAB_SIZE, MASK_ID, SPECIAL_IDS = 50_265, 50_264, (0, 1, 2, 3, 50_264)
 
@@ -62,8 +65,9 @@ class Size:
                 mlp_size=4 * self.width,
                 compute_dtype=compute_dtype,
             ),
-            optimizer=OptimizerConfig(peak_learning_rate=1e-4, warmup_steps=10),
-            train=TrainConfig(num_steps=1_000_000, batch_size=self.rows),
+            optimizer=OptimizerConfig(peak_learning_rate=1e-4),
+            schedule=ScheduleConfig(warmup="10 steps"),
+            train=TrainConfig(duration="1000000 steps", batch_size=self.rows, num_microbatches=1),
         )
 
 
@@ -89,8 +93,10 @@ class Ours:
         numbers = np.arange(size.rows, dtype=np.uint32)
         with jax.set_mesh(self.mesh):
             masker = Masker(config.masking, VOCAB_SIZE, SPECIAL_IDS, MASK_ID)
-            init, step, _ = compile_step(config, masker, self.mesh)
-            self.state = init()
+            maker = InputMaker(masker, bos_id=0, eos_id=2, next_sentence=False, token_types=False)
+            plan = make_plan(config, lambda path: size.rows)
+            programs = make_programs(config, plan, maker, self.mesh)
+            self.state, (step,) = programs.init(), programs.steps
             self.batch = place(Batch(random_rows(size), numbers, 0 * numbers), self.mesh)
             started = time.monotonic()
             self.step = step.lower(self.state, self.batch).compile()

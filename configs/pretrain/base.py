@@ -9,9 +9,8 @@ Data       160 GB of text in the paper; rows of 512 tokens, byte-level BPE of 50
 Result     in the paper, MNLI 87.6 and SST-2 94.8 after fine-tuning. Not measured here.
 Source     arXiv 1907.11692, section 3 and table 9
 
-500,000 steps x 8,192 rows x 512 tokens = 2.1T tokens. Smaller budgets, from the paper's table 3
-(equal passes over the data): 256 rows x 1M steps at 1e-4, 2,048 x 125K at 7e-4, 8,192 x 31K at
-1e-3. fairseq's README advises 1e-4, 5e-4 and 7e-4.
+500,000 steps x 8,192 rows x 512 tokens = 2.1T tokens. Smaller budgets: base_batch.py has the three
+of the paper's table 3, fairseq.py that of fairseq's README.
 """
 
 from roberta_jax import config as c
@@ -32,16 +31,16 @@ def get_config() -> c.PretrainConfig:
         masking=c.MaskingConfig(kind="dynamic", rate=0.15),
         optimizer=c.OptimizerConfig(
             peak_learning_rate=6e-4,
-            warmup_steps=24_000,
             beta1=0.9,
             beta2=0.98,
             epsilon=1e-6,
             weight_decay=0.01,
+            decay_table="bert",
         ),
+        schedule=c.ScheduleConfig(kind="linear", warmup="24_000 steps"),
         train=c.TrainConfig(
-            num_steps=500_000,
+            duration="500_000 steps",
             batch_size=8_192,
-            num_microbatches=1,  # More of them where the rows of a device do not fit its memory.
             log_every_steps=50,
             evaluate_every_steps=2_500,
         ),

@@ -11,6 +11,7 @@ Source     arXiv 1907.11692, section 5 and table 9
 
 500,000 steps x 8,192 rows x 512 tokens = 2.1T tokens. On 256 chips of 16 GB, 8,192 rows at once
 miss the memory by 3.2 GiB; two microbatches of 4,096 rows fit, with all activations computed again.
+How many microbatches there are is chosen when the run begins.
 """
 
 from roberta_jax import config as c
@@ -31,16 +32,16 @@ def get_config() -> c.PretrainConfig:
         masking=c.MaskingConfig(kind="dynamic", rate=0.15),
         optimizer=c.OptimizerConfig(
             peak_learning_rate=4e-4,
-            warmup_steps=30_000,
             beta1=0.9,
             beta2=0.98,
             epsilon=1e-6,
             weight_decay=0.01,
+            decay_table="bert",
         ),
+        schedule=c.ScheduleConfig(kind="linear", warmup="30_000 steps"),
         train=c.TrainConfig(
-            num_steps=500_000,
+            duration="500_000 steps",
             batch_size=8_192,
-            num_microbatches=2,
             log_every_steps=50,
             evaluate_every_steps=2_500,
         ),

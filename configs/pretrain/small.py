@@ -27,15 +27,15 @@ def get_config() -> c.PretrainConfig:
             num_heads=4,
             mlp_size=1024,
             max_positions=128,
+            embedding_dropout_rate=0.0,
             dropout_rate=0.0,
             attention_dropout_rate=0.0,
             compute_dtype="float32",
         ),
-        optimizer=c.OptimizerConfig(
-            peak_learning_rate=1.5e-3, warmup_steps=300, clip_global_norm=1.0
-        ),
+        optimizer=c.OptimizerConfig(peak_learning_rate=1.5e-3, clip_global_norm=1.0),
+        schedule=c.ScheduleConfig(kind="linear", warmup="300 steps"),
         train=c.TrainConfig(
-            num_steps=4_000,
+            duration="4_000 steps",
             batch_size=32,
             log_every_steps=50,
             evaluate_every_steps=500,

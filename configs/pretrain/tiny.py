@@ -7,6 +7,8 @@ Command    roberta-jax demo
 Hardware   2 CPU cores; README.md has the time and the result of the demo
 Source     none published at this size; betas, epsilon, decay and masking are RoBERTa's (paper,
            table 9), warm-up and rate are ours
+
+1,000 steps x 64 rows x 64 tokens = 4.1M tokens.
 """
 
 from roberta_jax import config as c

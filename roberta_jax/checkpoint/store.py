@@ -39,14 +39,19 @@ class _Preservation:
 
     def __init__(self, config: CheckpointConfig):
         self.config = config
-        self.evaluation_loss_nats: dict[int, float] = {}
+        # Step → on which rows, and the loss there.
+        self.evaluations: dict[int, tuple[str, float]] = {}
 
     def should_preserve(
         self, checkpoints: Sequence[PolicyCheckpointInfo], *, context: PreservationContext
     ) -> Sequence[bool]:
         del context
         steps = [checkpoint.step for checkpoint in checkpoints]
-        kept = steps_to_keep(steps, self.config, self.evaluation_loss_nats)
+        # Losses on other rows, those of an earlier phase, are no measure for the newest.
+        newest = max(self.evaluations, default=None)
+        on = "" if newest is None else self.evaluations[newest][0]
+        losses = {step: loss for step, (rows, loss) in self.evaluations.items() if rows == on}
+        kept = steps_to_keep(steps, self.config, losses)
         return [step in kept for step in steps]
 
 
@@ -126,7 +131,8 @@ class CheckpointStore:
         Args:
           step: updates applied; must be new.
           state: a tree of arrays.
-          record: what JSON can hold; "evaluation_loss_nats" decides which checkpoint is best.
+          record: what JSON can hold; "evaluation_loss_nats" decides which checkpoint is best, among
+            those of the same "evaluated_on".
 
         Raises:
           MachineError: an earlier save failed (a full disk, say).
@@ -286,7 +292,7 @@ class CheckpointStore:
             number += 1
             target = self.folder / f"{step}.{reason}-{number}"
         source.rename(target)
-        self._preservation.evaluation_loss_nats.pop(step, None)
+        self._preservation.evaluations.pop(step, None)
         if self._manager is not None:
             self._manager.reload()
         return target.name
@@ -322,10 +328,11 @@ class CheckpointStore:
             return {}
 
     def _note_evaluation(self, step: int, record: dict[str, Any]) -> None:
-        losses = self._preservation.evaluation_loss_nats
-        losses.pop(step, None)
+        evaluations = self._preservation.evaluations
+        evaluations.pop(step, None)
         if "evaluation_loss_nats" in record:
-            losses[step] = record["evaluation_loss_nats"]
+            rows = record.get("evaluated_on", "")
+            evaluations[step] = (rows, record["evaluation_loss_nats"])
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

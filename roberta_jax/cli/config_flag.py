@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from roberta_jax.config import PretrainConfig, field_paths
+from roberta_jax.config import PhaseConfig, PretrainConfig, field_paths
 from roberta_jax.errors import UserError
 from roberta_jax.train.workdir import CONFIG_FILE, read_config
 
@@ -35,7 +35,7 @@ def define_config(flags: absl_flags.FlagValues, argv: list[str]) -> None:
         return
     _check_file(path)
     config = _load(path)
-    _check_overrides(argv)
+    _check_overrides(argv, config)
     # Loaded here, and not by DEFINE_config_file, which answers a mistake in the file with a
     # traceback and imports it by what Python has deprecated.
     config_flags.DEFINE_config_dataclass(
@@ -72,12 +72,19 @@ def config_of(flags: Any) -> PretrainConfig:
 
 
 def fields_help() -> str:
-    """Every field of a pretraining config with its default."""
+    """Every field of a pretraining config with its default, and of a phase."""
     lines = [
         f"  --config.{name}={value!r}" for name, value in field_paths(PretrainConfig()).items()
+    ] + [
+        f"  --config.phases[0].{name}={value!r}"
+        for name, value in field_paths(PhaseConfig()).items()
     ]
     return "\n".join(
-        ["Fields of the config (defaults of the class; a recipe sets its own):", *lines]
+        [
+            "Fields of the config (defaults of the class; a recipe sets its own; phases are there "
+            "where a recipe has them):",
+            *lines,
+        ]
     )
 
 
@@ -136,8 +143,8 @@ def _load(path: str) -> PretrainConfig:
     return config
 
 
-def _check_overrides(argv: list[str]) -> None:
-    known = list(field_paths(PretrainConfig()))
+def _check_overrides(argv: list[str], config: PretrainConfig) -> None:
+    known = list(field_paths(config))
     for argument in argv:
         if argument.startswith("--config."):
             name = argument.split("=", 1)[0].removeprefix("--config.")

@@ -4,6 +4,7 @@ roberta-jax evaluate --workdir=runs/small
 roberta-jax evaluate --workdir=runs/small --step=5000 --data=OTHER --split=train --max_rows=1000
 """
 
+import math
 from typing import Any
 
 from absl import flags as absl_flags
@@ -48,9 +49,12 @@ def run(flags: Any, arguments: list[str]) -> int:
     step, evaluation = evaluate_model(
         folder, step=flags.step, data=flags.data, split=flags.split, max_rows=flags.max_rows
     )
+    pairs = ""
+    if not math.isnan(evaluation.next_sentence_accuracy):
+        pairs = f" | next sentence {evaluation.next_sentence_accuracy:.2%}"
     print(
         f"step {step:,} | {flags.split} loss {evaluation.loss_nats:.4f} nats | perplexity "
         f"{evaluation.perplexity:,.3f} | accuracy {evaluation.masked_accuracy:.2%} | "
-        f"{evaluation.num_predictions:,} predictions"
+        f"{evaluation.num_predictions:,} predictions{pairs}"
     )
     return 0

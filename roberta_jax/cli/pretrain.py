@@ -3,6 +3,9 @@ r"""Pretrains an encoder on a prepared dataset, or goes on with it.
 roberta-jax pretrain --config=configs/pretrain/small.py --config.data.path=DATASET \
   --workdir=runs/small
 
+With --explain, it tells what the run will do (tokens, FLOPs, parameters, schedule, passes over the
+data, checkpoints, estimated times) and stops; no workdir is needed.
+
 Ctrl-C ends after the step in hand (and at most two that the devices have begun) and saves; the same
 command goes on from there. The workdir receives config.json, checkpoints/, metrics.jsonl (losses in
 nats), tensorboard/ and tokenizer/.
@@ -34,16 +37,25 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     absl_flags.DEFINE_string(
         "init_from", "", "Workdir whose weights a new run begins with.", flag_values=flags
     )
+    absl_flags.DEFINE_bool(
+        "explain", False, "Tell what the run will do, and stop.", flag_values=flags
+    )
 
 
 def run(flags: Any, arguments: list[str]) -> int:
     """Runs the verb; returns the exit code."""
     if arguments:
         raise UserError(f"pretrain takes no positional arguments, got {arguments}.")
-    if not flags.workdir:
+    if not flags.workdir and not flags.explain:
         raise UserError("--workdir is missing: the folder that receives checkpoints and metrics.")
     config = config_of(flags)
     config.validate()
+    if flags.explain:
+        from roberta_jax.train.explain import explain
+
+        for line in explain(config):
+            print(line)
+        return 0
     from roberta_jax.train.pretrain import pretrain
 
     return pretrain(config, flags.workdir, resume=flags.resume, init_from=flags.init_from)

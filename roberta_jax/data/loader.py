@@ -31,6 +31,8 @@ class Batch:
     tokens: np.ndarray  # [b, T] int32.
     index: np.ndarray  # [b] uint32: number of the row in the dataset.
     epoch: np.ndarray  # [b] uint32: passes over the dataset before this one.
+    # [b, label_slots] int32, values of `NextSentence`; None where no labels were asked for.
+    labels: np.ndarray | None = None
 
 
 class Loader:
@@ -43,6 +45,7 @@ class Loader:
         batch_size: int,
         seed: int,
         weights: Sequence[float] = (),
+        labels: bool = False,
         process_index: int = 0,
         process_count: int = 1,
         num_threads: int = 0,
@@ -55,6 +58,7 @@ class Loader:
           batch_size: rows of a global batch; a multiple of `process_count`.
           seed: of the order, in [0, 2^32).
           weights: of the datasets of a mixture; none draws every row equally often.
+          labels: whether batches have the next-sentence labels of their rows.
           process_index: which part of every global batch is read here.
           process_count: how many parts there are.
           num_threads: threads that read ahead; 0: one per core, up to `MOST_THREADS`.
@@ -76,7 +80,7 @@ class Loader:
             self._order = MixedOrder(sizes, weights or sizes, seed)
         else:
             self._order = ShuffledOrder(len(dataset), seed)
-        self._dataset, self._batch_size = dataset, batch_size
+        self._dataset, self._batch_size, self._labels = dataset, batch_size, labels
         self._local_start, self._local_size = _local_rows(batch_size, process_index, process_count)
         self._num_threads = num_threads or min(cores(), MOST_THREADS)
         self._num_workers = num_workers
@@ -92,6 +96,7 @@ class Loader:
             first_example=examples_seen + self._local_start,
             stride=self._batch_size,
             local_size=self._local_size,
+            labels=self._labels,
         )
         read_options = grain.ReadOptions(
             num_threads=self._num_threads, prefetch_buffer_size=READ_AHEAD_BATCHES
@@ -114,6 +119,7 @@ def validation_batches(
     *,
     batch_size: int,
     max_rows: int,
+    labels: bool = False,
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[tuple[Batch, np.ndarray]]:
@@ -130,7 +136,7 @@ def validation_batches(
         places = np.arange(first + local_start, first + local_start + local_size)
         weights = (places < num_rows).astype(np.float32)
         index = chosen[np.minimum(places, num_rows - 1)]
-        yield _read_batch(dataset, index, np.zeros_like(index)), weights
+        yield _read_batch(dataset, index, np.zeros_like(index), labels=labels), weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +151,7 @@ class _BatchSource:
     first_example: int
     stride: int
     local_size: int
+    labels: bool
 
     def __len__(self) -> int:
         return (sys.maxsize - self.first_example) // self.stride - 1
@@ -152,16 +159,19 @@ class _BatchSource:
     def __getitem__(self, position: int) -> dict[str, np.ndarray]:
         first = self.first_example + position * self.stride
         index, epoch = self.order.locate(np.arange(first, first + self.local_size))
-        batch = _read_batch(self.dataset, index, epoch)
+        batch = _read_batch(self.dataset, index, epoch, labels=self.labels)
         # grain's worker processes hand over dicts of arrays without copying them through a pipe.
-        return {"tokens": batch.tokens, "index": batch.index, "epoch": batch.epoch}
+        arrays = {"tokens": batch.tokens, "index": batch.index, "epoch": batch.epoch}
+        return arrays if batch.labels is None else {**arrays, "labels": batch.labels}
 
 
-def _read_batch(dataset: RowSource, index: np.ndarray, epoch: np.ndarray) -> Batch:
+def _read_batch(dataset: RowSource, index: np.ndarray, epoch: np.ndarray, *, labels: bool) -> Batch:
+    tokens, row_labels = dataset.read_labelled(index)
     return Batch(
-        tokens=dataset.read(index).astype(np.int32),
+        tokens=tokens.astype(np.int32),
         index=index.astype(np.uint32),
         epoch=epoch.astype(np.uint32),
+        labels=row_labels.astype(np.int32) if labels else None,
     )
 
 

@@ -47,17 +47,23 @@ class MixedDataset:
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """The rows with the numbers `indices` [n], as `RecordDataset.read`: [n, T]."""
+        return self.read_labelled(indices)[0]
+
+    def read_labelled(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `RecordDataset.read_labelled`: [n, T] and [n, label_slots]."""
         indices = np.asarray(indices, np.int64)
         if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
             raise IndexError(
                 f"row numbers must be in [0, {len(self)}), got {indices.min()} to {indices.max()}"
             )
         rows = np.empty((len(indices), self.sequence_length), self.manifest.dtype)
+        labels = np.empty((len(indices), self.manifest.label_slots), self.manifest.dtype)
         numbers = np.searchsorted(self._first_rows, indices, side="right") - 1
         for number in np.unique(numbers).tolist():
             places = np.flatnonzero(numbers == number)
-            rows[places] = self.datasets[number].read(indices[places] - self._first_rows[number])
-        return rows
+            local = indices[places] - self._first_rows[number]
+            rows[places], labels[places] = self.datasets[number].read_labelled(local)
+        return rows, labels
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that all rows were made with."""
@@ -125,7 +131,7 @@ def _check_alike(first: RecordDataset, other: RecordDataset) -> None:
             "tokenizer": manifest.tokenizer.fingerprint,
             "sequence_length": manifest.sequence_length,
             "attention": manifest.attention,
-            "labels": manifest.label_slots > 0,
+            "labels per row": manifest.label_slots,
         }
 
     one, two = decisive(first.manifest), decisive(other.manifest)

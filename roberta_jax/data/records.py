@@ -130,6 +130,11 @@ class RecordDataset:
         """
         return self._read(indices)[:, : self.sequence_length]
 
+    def read_labelled(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows [n, T] and their labels [n, label_slots], as `read` and `read_labels`."""
+        records = self._read(indices)
+        return records[:, : self.sequence_length], records[:, self.sequence_length :]
+
     def read_labels(self, indices: np.ndarray) -> np.ndarray:
         """The next-sentence labels of those rows: [n, label_slots], values of `NextSentence`.
 

@@ -1,8 +1,9 @@
 """RoBERTa: tokens → hidden states → logits over the vocabulary. The only importer of flax.
 
 In: `EncoderConfig`, token ids [B, T]. Out: hidden states [B, T, D], logits [B, M, V] at chosen
-positions. Outside a trace the weights are a nested dict of float32 arrays (`init_params`); inside,
-`bind` makes modules of them.
+positions and, of a model with a next-sentence head, [B, E, 2] for the examples of a row. Outside a
+trace the weights are a nested dict of float32 arrays (`init_params`); inside, `bind` makes modules
+of them.
 
 - `model`: the masked language model, `init_params`, `bind`, the number of parameters.
 - `task_model`: the encoder with the head of a task.
@@ -12,5 +13,6 @@ positions. Outside a trace the weights are a nested dict of float32 arrays (`ini
 - `dropout`: a mask that is a function of (row key, place), the same on any devices.
 
 Shape letters: B rows, T tokens, S tokens attended to, D hidden size, H heads, K head size, F MLP
-size, L layers, M masked positions, V entries of the (padded) vocabulary, C outputs of a task.
+size, L layers, M masked positions, E examples of a packed row, V entries of the (padded)
+vocabulary, C outputs of a task.
 """

@@ -60,7 +60,7 @@ class Embedding(nnx.Module):
         self.norm = LayerNorm(config)
         self.num_token_types = config.num_token_types
         self.position_offset = config.position_offset
-        self.dropout_rate = config.dropout_rate
+        self.dropout_rate = config.embedding_dropout_rate
 
     def __call__(
         self,

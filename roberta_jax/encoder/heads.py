@@ -10,6 +10,12 @@ from roberta_jax.encoder.layer import gelu
 from roberta_jax.encoder.norm import LayerNorm
 from roberta_jax.encoder.product import Linear, add_bias, product
 
+# Columns of the logits of `NextSentenceHead`, as in google-research/bert and transformers; fairseq
+# has them the other way round, so nothing else may number them.
+NEXT_COLUMN = 0  # The second segment follows the first.
+RANDOM_COLUMN = 1  # It comes from another document.
+_NUM_COLUMNS = 2
+
 
 class MaskedLanguageModelHead(nnx.Module):
     """Dense D → D, GELU, LayerNorm, projection tied to the token embedding, bias."""
@@ -31,6 +37,23 @@ class MaskedLanguageModelHead(nnx.Module):
         real = jnp.arange(table.shape[0]) < self.vocab_size
         bias = jnp.where(real, self.bias[...], -jnp.inf)  # [V]: cheaper than masking [B, M, V].
         return add_bias(product(x, table, self.compute_dtype, jnp.float32, True), bias)
+
+
+class NextSentenceHead(nnx.Module):
+    """The vector of `<s>` → dense D → D → tanh → projection D → 2, without dropout.
+
+    The dense layer is BERT's pooler, the projection its `cls/seq_relationship`
+    (google-research/bert, modeling.py and run_pretraining.py).
+    """
+
+    def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
+        """Two projections."""
+        self.dense = Linear(config.hidden_size, config.hidden_size, config, rngs=rngs)
+        self.projection = Linear(config.hidden_size, _NUM_COLUMNS, config, rngs=rngs)
+
+    def __call__(self, states: jax.Array) -> jax.Array:
+        """States [B, E, D] of `<s>` → [B, E, 2] float32; see NEXT_COLUMN and RANDOM_COLUMN."""
+        return self.projection(jnp.tanh(self.dense(states))).astype(jnp.float32)
 
 
 class SentenceHead(nnx.Module):

@@ -37,16 +37,17 @@ gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
 
 
 class Mlp(nnx.Module):
-    """D → F → GELU → D."""
+    """D → F → GELU → dropout → D."""
 
     def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
         """Two projections."""
         self.up = Linear(config.hidden_size, config.mlp_size, config, rngs=rngs)
         self.down = Linear(config.mlp_size, config.hidden_size, config, rngs=rngs)
+        self.dropout_rate = config.activation_dropout_rate
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """X [B, T, D] → [B, T, D]."""
-        return self.down(gelu(self.up(x)))
+    def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
+        """X [B, T, D], dropout keys [B] or None → [B, T, D]."""
+        return self.down(dropout(gelu(self.up(x)), keys, self.dropout_rate))
 
 
 class Layer(nnx.Module):
@@ -65,4 +66,6 @@ class Layer(nnx.Module):
         attended = self.attention(x, visible, site_keys(keys, 0))
         attended = dropout(attended, site_keys(keys, 1), self.dropout_rate)
         x = self.attention_norm(x + attended)
-        return self.mlp_norm(x + dropout(self.mlp(x), site_keys(keys, 2), self.dropout_rate))
+        # Sites have the numbers that they always had: the activation's came later.
+        after = self.mlp(x, site_keys(keys, 3))
+        return self.mlp_norm(x + dropout(after, site_keys(keys, 2), self.dropout_rate))

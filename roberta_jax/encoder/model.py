@@ -10,7 +10,7 @@ from flax import nnx
 from roberta_jax.config import EncoderConfig
 from roberta_jax.encoder.dropout import site_keys
 from roberta_jax.encoder.embedding import Embedding
-from roberta_jax.encoder.heads import MaskedLanguageModelHead
+from roberta_jax.encoder.heads import MaskedLanguageModelHead, NextSentenceHead
 from roberta_jax.encoder.stack import init_layers, run_layers, trace_layers
 from roberta_jax.parallel.tables import constrain
 
@@ -85,13 +85,21 @@ class Encoder(nnx.Module):
 
 
 class MaskedLanguageModel(Encoder):
-    """RoBERTa with the masked-language-model head (paper section 2; recipes of BERT base/large)."""
+    """RoBERTa with the masked-language-model head (paper section 2; recipes of BERT base/large).
+
+    With `EncoderConfig.next_sentence_head`, BERT's second objective has a head beside it.
+    """
 
     def __init__(self, config: EncoderConfig, *, key: jax.Array):
         """Draws the initial weights from `key`."""
         embedding_key, layers_key, head_key = jax.random.split(key, 3)
         super().__init__(config, embedding_key=embedding_key, layers_key=layers_key)
         self.head = MaskedLanguageModelHead(config, rngs=nnx.Rngs(head_key))
+        if config.next_sentence_head:
+            # `split(key, 3)` and `fold_in(key, 0 … 2)` are the same keys; the others stay as they
+            # are in a model without this head.
+            own_key = jax.random.fold_in(key, 3)
+            self.next_sentence_head = NextSentenceHead(config, rngs=nnx.Rngs(own_key))
 
     def __call__(
         self,
@@ -116,6 +124,35 @@ class MaskedLanguageModel(Encoder):
         """
         states = self.states(tokens, keys, segments=segments, token_types=token_types)
         return self.project(jnp.take_along_axis(states, positions[..., None], axis=1))
+
+    def outputs(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        keys: jax.Array | None = None,
+        *,
+        segments: jax.Array | None = None,
+        token_types: jax.Array | None = None,
+        starts: jax.Array,
+    ) -> tuple[jax.Array, jax.Array]:
+        """What both heads of a model with `next_sentence_head` give.
+
+        Args:
+          tokens: [B, T] int.
+          positions: [B, M] int, as for the call.
+          keys: dropout keys [B] uint32, or None.
+          segments: as for `states`.
+          token_types: as for `states`.
+          starts: [B, E] int, places of the `<s>` of the examples of a row.
+
+        Returns:
+          The logits of the call, [B, M, V] float32, and those of `NextSentenceHead`, [B, E, 2]
+          float32.
+        """
+        states = self.states(tokens, keys, segments=segments, token_types=token_types)
+        logits = self.project(jnp.take_along_axis(states, positions[..., None], axis=1))
+        vectors = jnp.take_along_axis(states, starts[..., None], axis=1)  # [B, E, D]
+        return logits, self.next_sentence_head(constrain(vectors, "masked_hidden"))
 
     def project(self, states: jax.Array) -> jax.Array:
         """Logits [B, M, V] float32 of hidden states [B, M, D]."""

@@ -11,9 +11,9 @@ from roberta_jax.data.mixture import open_rows
 from roberta_jax.data.output_folder import local_path
 from roberta_jax.errors import UserError
 from roberta_jax.inference.source import open_source, source_config, tokenizer_folder
-from roberta_jax.objective.masking import Masker
 from roberta_jax.parallel.mesh import make_mesh, num_batch_shards
 from roberta_jax.train.evaluate import Evaluation, make_evaluator
+from roberta_jax.train.inputs import InputMaker
 
 TOKENS_PER_DEVICE = 2**15  # Of one batch, at most.
 
@@ -40,9 +40,10 @@ def evaluate_model(
     """
     folder = local_path(model)
     config = source_config(folder)
-    if not (data or config.data.path):
+    path = data or config.main_path()
+    if not path:
         raise UserError(f"{folder} was not trained here; give a prepared dataset by --data.")
-    dataset = open_rows(data or config.data.path, split)
+    dataset = open_rows(path, split)
     if dataset.manifest.tokenizer.fingerprint != config.data.tokenizer_fingerprint:
         raise UserError(
             f"The dataset {dataset.folder} was prepared with the tokenizer "
@@ -58,26 +59,28 @@ def evaluate_model(
     if not len(dataset):
         raise UserError(f"The split {split!r} of {dataset.folder} has no rows.")
     mesh = _mesh_for(config.mesh)
-    # The rows are the run's or fewer, filled up to a multiple of the devices that are here: this
-    # may be another machine than the run's.
+    # Filled up to a multiple of the devices that are here: this may be another machine than the
+    # run's.
     shards = num_batch_shards(mesh)
     rows = min(
-        config.train.batch_size // config.train.num_microbatches,
+        config.train.batch_size,
         shards * max(TOKENS_PER_DEVICE // dataset.sequence_length, 1),
-    )
-    train = dataclasses.replace(
-        config.train,
-        batch_size=-(-rows // shards) * shards,
-        num_microbatches=1,
-        evaluation_rows=max_rows or len(dataset),
     )
     with jax.set_mesh(mesh):
         config, params, _, chosen = open_source(folder, mesh, step=step)
         # The run's own rows are seen as in the run, which may have chosen otherwise.
         attention = dataset.manifest.attention if data else config.data.attention
-        masker = Masker.of(config.masking, dataset.tokenizer(), attention=attention)
-        evaluator = make_evaluator(dataclasses.replace(config, train=train), masker, mesh)
-        return chosen, evaluator(params, dataset)
+        config = dataclasses.replace(
+            config, data=dataclasses.replace(config.data, attention=attention)
+        )
+        maker = InputMaker.of(config, dataset.tokenizer(), dataset)
+        evaluator = make_evaluator(config.encoder, maker, mesh)
+        return chosen, evaluator(
+            params,
+            dataset,
+            batch_size=-(-rows // shards) * shards,
+            max_rows=max_rows or len(dataset),
+        )
 
 
 def _mesh_for(config: MeshConfig) -> Mesh:

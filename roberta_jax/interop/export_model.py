@@ -13,6 +13,7 @@ from roberta_jax.errors import UserError
 from roberta_jax.interop.host_mesh import host_mesh
 from roberta_jax.interop.huggingface import family_of, is_huggingface_folder, write_huggingface
 from roberta_jax.interop.model_card import CARD_NAME, is_our_card, model_card
+from roberta_jax.interop.names import has_next_sentence
 from roberta_jax.train.restore import load_run, load_run_tokenizer
 from roberta_jax.train.workdir import CHECKPOINTS_FOLDER, ORIGIN_FILE
 
@@ -63,6 +64,8 @@ def export_model(
         )
         (partial / CARD_NAME).write_text(card, encoding="utf-8")
         size = sum(path.stat().st_size for path in partial.iterdir())
+    if config.encoder.next_sentence_head and not has_next_sentence(family):
+        say(f"left out, since transformers has no {family} with one: the next-sentence head")
     say(f"{family}, step {chosen:,}, {dtype}, {size / 1e6:,.1f} MB, written to {target}")
 
 

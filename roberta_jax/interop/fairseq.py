@@ -119,8 +119,10 @@ def _config(
         num_heads=heads,
         mlp_size=mlp_size,
         max_positions=positions - EncoderConfig().position_offset,
+        embedding_dropout_rate=_rate(settings, "dropout"),
         dropout_rate=_rate(settings, "dropout"),
         attention_dropout_rate=_rate(settings, "attention_dropout"),
+        activation_dropout_rate=_rate(settings, "activation_dropout", 0.0),
         layer_norm_epsilon=LAYER_NORM_EPSILON,
         compute_dtype="float32",
     )
@@ -128,9 +130,10 @@ def _config(
     return config
 
 
-def _rate(settings: Mapping[str, Any], name: str) -> float:
+def _rate(settings: Mapping[str, Any], name: str, default: float = 0.1) -> float:
+    """A dropout rate; the defaults are fairseq's own, and BERT's."""
     value = settings.get(name)
-    return float(value) if isinstance(value, int | float) else 0.1  # fairseq's own, and BERT's.
+    return float(value) if isinstance(value, int | float) else default
 
 
 def _sizes(

@@ -15,6 +15,7 @@ from roberta_jax.data.tokenizer_folder import load_tokenizer
 from roberta_jax.encoder.model import Params
 from roberta_jax.encoder.task_model import TaskHead
 from roberta_jax.errors import UserError
+from roberta_jax.interop.names import has_next_sentence
 from roberta_jax.interop.tensor_files import SINGLE_NAME, open_tensors, write_tensors
 from roberta_jax.interop.transformers_config import (
     CONFIG_NAME,
@@ -116,6 +117,9 @@ def write_huggingface(
 ) -> None:
     """Writes config.json, model.safetensors and the tokenizer's files into a folder.
 
+    A next-sentence head goes with a BERT, as BertForPreTraining; transformers has no class for a
+    RoBERTa with one, so there it is left out.
+
     Args:
       folder: exists.
       params: weights on any mesh; they leave the devices one at a time.
@@ -138,6 +142,9 @@ def write_huggingface(
             f"{family} with {offset} only. It must be pad_id + 1 = {config.pad_id + 1} (RoBERTa) "
             "or 0 (BERT)."
         )
+    if config.next_sentence_head and not has_next_sentence(family):
+        config = dataclasses.replace(config, next_sentence_head=False)
+        params = {name: branch for name, branch in params.items() if name != "next_sentence_head"}
     values = config_json(
         config,
         family,

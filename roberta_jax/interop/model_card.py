@@ -8,10 +8,11 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from roberta_jax.config import PretrainConfig
+from roberta_jax.config import PhaseConfig, PretrainConfig
 from roberta_jax.data.manifest import Manifest
 from roberta_jax.encoder.model import count_params
 from roberta_jax.errors import UserError
+from roberta_jax.interop.names import has_next_sentence
 from roberta_jax.train.metrics import read_lines
 from roberta_jax.train.workdir import METRICS_FILE
 from roberta_jax.version import __version__
@@ -58,7 +59,7 @@ def model_card(
         f"# {name}",
         _introduction(config, record, lines, step, origin),
         _usage(mask_token),
-        "## Architecture\n\n" + _table(_architecture(config)),
+        "## Architecture\n\n" + _table(_architecture(config, family)),
     ]
     if not origin:
         sections += [
@@ -104,9 +105,14 @@ def _introduction(
     begun = [line["message"] for line in lines if line.get("event") == "started"]
     return (
         f"A masked language model of {size}, pretrained from raw text with roberta_jax: "
-        f"{step:,} updates, {record['examples_seen']:,} rows of {config.data.sequence_length} "
-        "tokens. " + (_begun_with(begun[-1]) if begun else "It began with random weights.")
+        f"{step:,} updates, {record['examples_seen']:,} rows of {_lengths(config)} tokens. "
+        + (_begun_with(begun[-1]) if begun else "It began with random weights.")
     )
+
+
+def _lengths(config: PretrainConfig) -> str:
+    """The lengths of rows, each once, in the order of the phases."""
+    return " and ".join(str(length) for length in dict.fromkeys(config.sequence_lengths()))
 
 
 def _begun_with(message: str) -> str:
@@ -124,9 +130,9 @@ def _usage(mask_token: str) -> str:
     )
 
 
-def _architecture(config: PretrainConfig) -> dict[str, Any]:
+def _architecture(config: PretrainConfig, family: str) -> dict[str, Any]:
     encoder = config.encoder
-    return {
+    rows = {
         "layers": encoder.num_layers,
         "hidden size": encoder.hidden_size,
         "attention heads": encoder.num_heads,
@@ -134,11 +140,20 @@ def _architecture(config: PretrainConfig) -> dict[str, Any]:
         "vocabulary": f"{encoder.vocab_size:,}",
         "longest text, in tokens": encoder.max_positions,
     }
+    if encoder.next_sentence_head:
+        kept = has_next_sentence(family)
+        left_out = f"left out: transformers has no {family} with one"
+        rows["next-sentence head"] = "included" if kept else left_out
+    return rows
 
 
 def _data(config: PretrainConfig, record: Mapping[str, Any]) -> str:
     fingerprint = config.data.tokenizer_fingerprint
-    name = f"{pathlib.Path(config.data.path).name}, fingerprint {record['data_fingerprint']}"
+    # Without the places on this machine; phases may have datasets of their own.
+    paths = [config.data.path, *(phase.path for phase in config.phases)]
+    places = dict.fromkeys(place for path in paths for place in path.split(",") if place)
+    names = ", ".join(pathlib.Path(place).name for place in places)
+    name = f"{names}, fingerprint {record['data_fingerprint']}"
     try:
         manifest = Manifest.load(pathlib.Path(config.data.path))
     except UserError:
@@ -160,25 +175,91 @@ def _data(config: PretrainConfig, record: Mapping[str, Any]) -> str:
 
 
 def _recipe(config: PretrainConfig, step: int) -> dict[str, Any]:
-    masking, optimizer, train = config.masking, config.optimizer, config.train
-    others = 1 - masking.mask_share - masking.random_share
-    return {
-        "updates": f"{step:,} of {train.num_steps:,}",
-        "batch": f"{train.batch_size:,} rows of {config.data.sequence_length} tokens",
-        "masking": f"{masking.kind}, {masking.rate:.0%} of the tokens: {masking.mask_share:.0%} "
-        f"masked, {masking.random_share:.0%} random, {others:.0%} unchanged",
-        "optimizer": f"AdamW, beta1 {optimizer.beta1:g}, beta2 {optimizer.beta2:g}, epsilon "
-        f"{optimizer.epsilon:g}, weight decay {optimizer.weight_decay:g} ({optimizer.decay_table})",
-        "learning rate": f"{optimizer.peak_learning_rate:g}, {optimizer.warmup_steps:,} steps of "
-        "warm-up, linear decay",
+    optimizer, encoder, train = config.optimizer, config.encoder, config.train
+    whole = f" of {train.duration}" if train.duration else f" of {len(config.phases)} phases"
+    rows: dict[str, Any] = {"updates": f"{step:,}, of a run{whole}"}
+    for number, phase in enumerate(config.phases, start=1):
+        rows[f"phase {number}"] = _phase(config, phase)
+    if not config.phases:
+        rows["batch"] = _batch(config, PhaseConfig())
+    rows |= {
+        "objective": _objective(config),
+        "masking": _masking(config),
+        "optimizer": _optimizer(config),
+        "learning rate": f"{optimizer.peak_learning_rate:g}, {_schedule(config)}",
         "gradient clip": "none"
         if math.isinf(optimizer.clip_global_norm)
         else f"{optimizer.clip_global_norm:g}",
-        "dropout": f"{config.encoder.dropout_rate:g}, attention "
-        f"{config.encoder.attention_dropout_rate:g}",
-        "compute type": config.encoder.compute_dtype,
+        "dropout": f"embedding {encoder.embedding_dropout_rate:g}, sublayers "
+        f"{encoder.dropout_rate:g}, attention {encoder.attention_dropout_rate:g}, activation "
+        f"{encoder.activation_dropout_rate:g}",
+        "compute type": encoder.compute_dtype,
         "seed": config.seed,
     }
+    if optimizer.average_decay:
+        rows["weights"] = f"exponential average over the updates, decay {optimizer.average_decay:g}"
+    return rows
+
+
+def _batch(config: PretrainConfig, phase: PhaseConfig) -> str:
+    """What an update sees in a phase; what it does not say is as in the rest of the config."""
+    length = phase.sequence_length or config.data.sequence_length
+    return f"{phase.batch_size or config.train.batch_size:,} rows of {length} tokens"
+
+
+def _phase(config: PretrainConfig, phase: PhaseConfig) -> str:
+    text = f"{phase.duration}, {_batch(config, phase)}"
+    if phase.peak_learning_rate:
+        text += f", learning rate anew: {phase.peak_learning_rate:g}, warm-up of {phase.warmup}"
+    return text
+
+
+def _objective(config: PretrainConfig) -> str:
+    parts = ["masked tokens"]
+    if config.encoder.next_sentence_head:
+        parts.append("next sentence")
+    if config.objective.z_loss_weight:
+        parts.append(f"z-loss of weight {config.objective.z_loss_weight:g}")
+    return ", ".join(parts)
+
+
+def _masking(config: PretrainConfig) -> str:
+    masking = config.masking
+    kind = masking.kind
+    if kind == "static":
+        kind += f" ({masking.num_static_masks} masks of a row)"
+    whole = ", whole words" if masking.whole_words else ""
+    special = ", special ones too" if masking.mask_special_tokens else ""
+    others = 1 - masking.mask_share - masking.random_share
+    return (
+        f"{kind}, {masking.rate:.0%} of the tokens{whole}{special}: {masking.mask_share:.0%} "
+        f"masked, {masking.random_share:.0%} random, {others:.0%} unchanged"
+    )
+
+
+def _optimizer(config: PretrainConfig) -> str:
+    optimizer = config.optimizer
+    name = {"adamw": "AdamW", "lamb": "LAMB"}[optimizer.kind]
+    correction = "" if optimizer.bias_correction else ", no bias correction"
+    return (
+        f"{name}, beta1 {optimizer.beta1:g}, beta2 {optimizer.beta2:g}, epsilon "
+        f"{optimizer.epsilon:g}, weight decay {optimizer.weight_decay:g} ({optimizer.decay_table})"
+        f"{correction}"
+    )
+
+
+def _schedule(config: PretrainConfig) -> str:
+    schedule = config.schedule
+    decay = {
+        "linear": "linear decay",
+        "polynomial": f"polynomial decay of power {schedule.power:g}",
+        "cosine": "cosine decay",
+        "inverse_sqrt": "decay with the inverse square root of the step",
+        "warmup_stable_decay": f"constant, then decay over the last {schedule.decay}",
+    }[schedule.kind]
+    final = schedule.final_share
+    end = f" to {final:.3g} of the peak" if final and schedule.kind != "inverse_sqrt" else ""
+    return f"warm-up of {schedule.warmup}, {decay}{end}"
 
 
 def _evaluation(lines: Sequence[Mapping[str, Any]]) -> str:

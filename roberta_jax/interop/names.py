@@ -33,6 +33,8 @@ _HEAD_MODULES = {
         ("head/dense", "cls.predictions.transform.dense"),
         ("head/norm", "cls.predictions.transform.LayerNorm"),
         ("head", "cls.predictions"),
+        ("next_sentence_head/dense", "bert.pooler.dense"),
+        ("next_sentence_head/projection", "cls.seq_relationship"),
     ),
     ("classification", "roberta"): (
         ("head/dense", "classifier.dense"),
@@ -59,9 +61,12 @@ _HEAD_MODULES = {
 # Our leaf → transformers' leaf. A kernel here is [in, out], a weight there [out, in].
 _LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
 
+# A masked language model that has a next-sentence head too; transformers has it of BERT only.
+PRETRAINING = "pretraining"
 # Classes by (task, family).
 _CLASS_OF_TASK = {
     _MASKED_LM: "ForMaskedLM",
+    PRETRAINING: "ForPreTraining",
     "classification": "ForSequenceClassification",
     "choice": "ForMultipleChoice",
     "span": "ForQuestionAnswering",
@@ -81,6 +86,11 @@ class TensorName:
     def stacked(self) -> bool:
         """Whether the weight here is [L, …] and every layer has a tensor there."""
         return "{layer}" in self.name
+
+
+def has_next_sentence(family: str) -> bool:
+    """Whether transformers has a class with the head for next-sentence prediction."""
+    return family == "bert"
 
 
 def base_of(family: str) -> str:
@@ -108,7 +118,10 @@ def tensor_name(path: str, family: str, task: str = _MASKED_LM) -> TensorName:
 
 
 def class_name(family: str, task: str = _MASKED_LM) -> str:
-    """The transformers class of a model, such as "RobertaForMaskedLM"."""
+    """The transformers class of a model, such as "RobertaForMaskedLM".
+
+    `task` is as for `tensor_name`, or PRETRAINING.
+    """
     return _CLASS_OF_FAMILY[family] + _CLASS_OF_TASK[task]
 
 
@@ -124,8 +137,8 @@ TIED_NAMES = {
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },
 }
-# By base: tensors for which a masked language model has no place. Position ids are not weights; the
-# pooler and next-sentence prediction belong to other objectives.
+# By base: tensors for which a masked language model has no place, unless it has a next-sentence
+# head. Position ids are not weights; the pooler belongs to other objectives.
 LEFT_OUT_PREFIXES = {
     "roberta": ("roberta.embeddings.position_ids", "roberta.pooler."),
     "bert": ("bert.embeddings.position_ids", "bert.pooler.", "cls.seq_relationship."),

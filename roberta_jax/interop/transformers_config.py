@@ -7,7 +7,7 @@ from typing import Any
 from roberta_jax.config import EncoderConfig
 from roberta_jax.encoder.task_model import TaskHead
 from roberta_jax.errors import UserError
-from roberta_jax.interop.names import FAMILIES, class_name
+from roberta_jax.interop.names import FAMILIES, PRETRAINING, class_name, has_next_sentence
 
 CONFIG_NAME = "config.json"
 TASKS_WITH_LABELS = ("classification", "tokens")  # Those whose outputs are classes.
@@ -79,7 +79,10 @@ def read_config_json(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def encoder_config(values: dict[str, Any], folder: pathlib.Path) -> EncoderConfig:
-    """The encoder that `config.json` describes; computes in float32."""
+    """The encoder that `config.json` describes; computes in float32.
+
+    It has a next-sentence head if the file is of a model with one.
+    """
     is_bert = values["model_type"] == "bert"
     known = {"pad_token_id": 0 if is_bert else 1, **_DEFAULTS, **values}
     for name in _COUNTS:
@@ -101,6 +104,8 @@ def encoder_config(values: dict[str, Any], folder: pathlib.Path) -> EncoderConfi
             position_offset=offset,
             pad_id=pad_id,
             num_token_types=known["type_vocab_size"],
+            next_sentence_head=_has_next_sentence_head(values),
+            embedding_dropout_rate=float(known["hidden_dropout_prob"]),
             dropout_rate=float(known["hidden_dropout_prob"]),
             attention_dropout_rate=float(known["attention_probs_dropout_prob"]),
             layer_norm_epsilon=float(known["layer_norm_eps"]),
@@ -111,6 +116,15 @@ def encoder_config(values: dict[str, Any], folder: pathlib.Path) -> EncoderConfi
     except (TypeError, ValueError) as error:
         raise UserError(f"{folder / CONFIG_NAME} cannot be used: {error}") from error
     return config
+
+
+def _has_next_sentence_head(values: dict[str, Any]) -> bool:
+    architectures, family = values.get("architectures"), values["model_type"]
+    return (
+        has_next_sentence(family)
+        and isinstance(architectures, list)
+        and class_name(family, PRETRAINING) in architectures
+    )
 
 
 def config_json(
@@ -125,6 +139,9 @@ def config_json(
 ) -> dict[str, Any]:
     """The content of `config.json` for an encoder.
 
+    It has one dropout rate for the embedding and the sublayers, here that of the sublayers, and
+    none for the activation.
+
     Args:
       config: the encoder.
       family: one of FAMILIES.
@@ -134,9 +151,11 @@ def config_json(
       head: of a fine-tuned model; None for the masked language model.
       labels: names of the classes of `head`, by number.
     """
+    next_sentence = config.next_sentence_head and has_next_sentence(family)
+    task = head.task if head else PRETRAINING if next_sentence else "masked_lm"
     values: dict[str, Any] = {
         "add_cross_attention": False,
-        "architectures": [class_name(family, head.task if head else "masked_lm")],
+        "architectures": [class_name(family, task)],
         "attention_probs_dropout_prob": config.attention_dropout_rate,
         # To BERT, [CLS] and [SEP] are not where a text begins and ends.
         "bos_token_id": None if family == "bert" else bos_id,

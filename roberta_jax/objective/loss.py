@@ -1,4 +1,4 @@
-"""The loss over masked positions, as sums and a count."""
+"""The losses over masked positions, as sums and a count."""
 
 import dataclasses
 from typing import Any
@@ -67,3 +67,41 @@ def masked_lm_sums(logits: jax.Array, targets: jax.Array, weights: jax.Array) ->
         correct=jnp.sum(hits * weights),
         count=jnp.sum(weights),
     )
+
+
+@jax.custom_vjp
+def squared_log_total(logits: jax.Array) -> jax.Array:
+    """(log Σ exp(logits))² in nats²: logits [..., V] float32 → [...].
+
+    The gradient, 2 · log Σ exp · softmax, is written out: it needs the logits only, which
+    `cross_entropy` keeps anyway, where differentiating would keep another array of their size.
+    """
+    return _squared_log_total_forward(logits)[0]
+
+
+def _squared_log_total_forward(logits: jax.Array) -> tuple[jax.Array, Any]:
+    log_total = jax.nn.logsumexp(logits, axis=-1)
+    return jnp.square(log_total), (logits, log_total)
+
+
+def _squared_log_total_backward(saved: Any, cotangent: jax.Array) -> tuple[jax.Array]:
+    logits, log_total = saved
+    probabilities = jnp.exp(logits - log_total[..., None])
+    return (probabilities * (2 * log_total * cotangent)[..., None],)
+
+
+squared_log_total.defvjp(_squared_log_total_forward, _squared_log_total_backward)
+
+
+def z_loss_sum(logits: jax.Array, weights: jax.Array) -> jax.Array:
+    """The squared log of the softmax's denominator, summed (PaLM, section 5, has 1e-4 of its mean).
+
+    Args:
+      logits: [B, M, V] float32; -inf entries have no probability.
+      weights: [B, M] float32, 0 for slots that don't count.
+
+    Returns:
+      A float32 scalar in nats², to be divided by the count of `masked_lm_sums`; its weight in the
+      loss is the caller's.
+    """
+    return jnp.sum(squared_log_total(logits) * weights)

@@ -2,7 +2,8 @@
 
 The mask of a row doesn't depend on its place in the batch, on the devices, on the microbatches or
 on a resume. A row with n maskable tokens has exactly round(rate · n) predictions (at least one);
-they fill the first of M fixed slots, and the weights of the other slots are 0.
+they fill the first of M fixed slots, and the weights of the other slots are 0. With whole words,
+there are at most as many (`whole_words`).
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ import numpy as np
 
 from roberta_jax.config import MaskingConfig
 from roberta_jax.data.tokenizer import Tokenizer
+from roberta_jax.objective.whole_words import choose_words, word_begins, word_starts
 
 
 @jax.tree_util.register_dataclass
@@ -44,6 +46,7 @@ class Masker:
       mask_id: the id of `<mask>`.
       pad_id: the id of padding, which is never masked.
       start_id: the id that begins every example of a packed row; None: a row is one example.
+      word_starts: by id, whether a token begins a word; given with `config.whole_words` only.
     """
 
     config: MaskingConfig
@@ -52,12 +55,16 @@ class Masker:
     mask_id: int
     pad_id: int = 1
     start_id: int | None = None
+    word_starts: tuple[bool, ...] = dataclasses.field(default=(), repr=False)
 
     @classmethod
     def of(cls, config: MaskingConfig, tokenizer: Tokenizer, *, attention: str = "row") -> "Masker":
         """The masks of a run on rows of this tokenizer.
 
         `attention` is "row", or "example" where the rows are packed.
+
+        Raises:
+          UserError: whole words are to be masked, and the vocabulary has none.
         """
         return cls(
             config,
@@ -66,6 +73,7 @@ class Masker:
             tokenizer.mask_id,
             tokenizer.pad_id,
             tokenizer.bos_id if attention == "example" else None,
+            tuple(word_starts(tokenizer).tolist()) if config.whole_words else (),
         )
 
     def __call__(
@@ -80,7 +88,7 @@ class Masker:
           key: a jax.random key of the run's seed.
 
         Returns:
-          A MaskedBatch with M = `config.max_masked(T)` slots per row.
+          A MaskedBatch with M = `config.max_masked(T)` slots per row, at most T.
         """
         if self.config.kind == "static":
             epoch = epoch % self.config.num_static_masks
@@ -97,19 +105,30 @@ class Masker:
 
     def _mask_row(self, tokens: jax.Array, key: jax.Array) -> MaskedBatch:
         (length,) = tokens.shape
+        # A phase of short rows may have fewer tokens than the slots of the long ones.
         num_slots = self.config.max_masked(length)
         place_key, kind_key, token_key = jax.random.split(key, 3)
 
         maskable = self._maskable(tokens)  # [T]
-        # A random order of the places, those that may not be masked last; 24 bits are exact in
-        # float32.
-        scores = jax.random.bits(place_key, (length,)) >> 8
-        _, positions = jax.lax.top_k(
-            jnp.where(maskable, scores.astype(jnp.float32), -1.0), num_slots
-        )
         count = maskable.sum()
         wanted = jnp.round(self.config.rate * count).astype(jnp.int32)
         wanted = jnp.minimum(jnp.maximum(wanted, 1), count)
+        if self.config.whole_words:
+            assert self.word_starts, "Masker.of knows where words begin"
+            wanted = jnp.minimum(wanted, num_slots)
+            begins = word_begins(tokens, jnp.asarray(self.word_starts), self._special())
+            chosen = choose_words(begins, maskable, wanted, place_key, most=num_slots)
+            # The chosen places from left to right, then the others.
+            from_end = length - jnp.arange(length)
+            _, positions = jax.lax.top_k(jnp.where(chosen, length, 0) + from_end, num_slots)
+            wanted = chosen.sum()
+        else:
+            # A random order of the places, those that may not be masked last; 24 bits are exact in
+            # float32.
+            scores = jax.random.bits(place_key, (length,)) >> 8
+            _, positions = jax.lax.top_k(
+                jnp.where(maskable, scores.astype(jnp.float32), -1.0), num_slots
+            )
         weights = (jnp.arange(num_slots) < wanted).astype(jnp.float32)  # [M]
 
         targets = tokens[positions]  # [M]
@@ -127,9 +146,12 @@ class Masker:
     def _maskable(self, tokens: jax.Array) -> jax.Array:
         if self.config.mask_special_tokens:
             return tokens != self.pad_id
+        return ~self._special()[tokens]
+
+    def _special(self) -> jax.Array:
         special = np.zeros(self.vocab_size, bool)
         special[list(self.special_ids)] = True
-        return ~jnp.asarray(special)[tokens]
+        return jnp.asarray(special)  # [V]
 
     def _ordinary_ids(self) -> jax.Array:
         return jnp.asarray(np.setdiff1d(np.arange(self.vocab_size), self.special_ids), jnp.int32)

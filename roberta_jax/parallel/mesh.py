@@ -5,7 +5,7 @@ import math
 import jax
 from jax.sharding import AxisType, Mesh
 
-from roberta_jax.config import MeshConfig, TrainConfig
+from roberta_jax.config import MeshConfig
 from roberta_jax.errors import UserError
 
 AXES = ("data", "fsdp", "tensor")
@@ -37,14 +37,13 @@ def num_batch_shards(mesh: Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
-def check_batch(train: TrainConfig, mesh: Mesh) -> None:
+def check_batch(batch_size: int, num_microbatches: int, mesh: Mesh) -> None:
     """Raises UserError unless every microbatch splits evenly over the mesh."""
     shards = num_batch_shards(mesh)
-    rows = train.batch_size // train.num_microbatches
-    if rows % shards:
+    if batch_size % (shards * num_microbatches):
+        parts = f" in {num_microbatches} microbatches" if num_microbatches > 1 else ""
         raise UserError(
-            f"A microbatch of {rows} rows (train.batch_size={train.batch_size} / "
-            f"train.num_microbatches={train.num_microbatches}) cannot be split over {shards} "
-            "devices. Choose a batch size that is a multiple of "
-            f"{shards * train.num_microbatches}, or other microbatches or mesh sizes."
+            f"A batch of {batch_size} rows{parts} cannot be split over {shards} devices. Choose a "
+            f"batch size that is a multiple of {shards * num_microbatches}, or other microbatches "
+            "or mesh sizes."
         )

@@ -15,12 +15,14 @@ from roberta_jax.parallel.tables import batch_sharding
 def place(batch: Any, mesh: Mesh) -> dict[str, jax.Array]:
     """The fields of a dataclass of NumPy arrays as global arrays, split by row.
 
-    Every process passes its own rows; the global array has the rows of all processes.
+    Every process passes its own rows; the global array has the rows of all processes. A field that
+    is None is left out.
     """
     sharding = batch_sharding(mesh)
     return {
-        field.name: jax.make_array_from_process_local_data(sharding, getattr(batch, field.name))
+        field.name: jax.make_array_from_process_local_data(sharding, rows)
         for field in dataclasses.fields(batch)
+        if (rows := getattr(batch, field.name)) is not None
     }
 
 

@@ -40,12 +40,22 @@ class RunMetrics:
     events: list[dict[str, Any]]
     notes: list[str]
 
-    def series(self, kind: str, key: str) -> tuple[np.ndarray, np.ndarray]:
-        """Steps and values, both [N], of the lines of a kind with a finite number under `key`."""
+    def series(self, kind: str, key: str, over: str = "step") -> tuple[np.ndarray, np.ndarray]:
+        """Places and values, both [N], of the lines of a kind with finite numbers for both.
+
+        Args:
+          kind: "train", "eval" or "event".
+          key: What the values are called in the lines.
+          over: What the places are called: "step", or "examples_seen".
+        """
         lines = {"train": self.train, "eval": self.evaluation, "event": self.events}[kind]
-        pairs = [(line["step"], line[key]) for line in lines if _is_finite(line.get(key))]
-        steps, values = zip(*pairs, strict=True) if pairs else ((), ())
-        return np.asarray(steps, np.int64), np.asarray(values, np.float64)
+        pairs = [
+            (line[over], line[key])
+            for line in lines
+            if _is_finite(line.get(key)) and _is_finite(line.get(over))
+        ]
+        places, values = zip(*pairs, strict=True) if pairs else ((), ())
+        return np.asarray(places, np.int64), np.asarray(values, np.float64)
 
     def last(self, kind: str, key: str) -> float:
         """The last finite value of the series, or NaN."""

@@ -9,6 +9,7 @@ from etils import epath
 
 from roberta_jax.errors import UserError
 from roberta_jax.report import plots, summary
+from roberta_jax.report.batches import horizontal_axis
 from roberta_jax.report.metrics import NO_WORKDIR, RunMetrics, read_runs
 from roberta_jax.report.stylesheet import STYLESHEET
 from roberta_jax.train.workdir import METRICS_FILE
@@ -80,6 +81,11 @@ def render(runs: Sequence[RunMetrics], *, refresh_seconds: int = 0) -> str:
     refresh = (
         f'<meta http-equiv="refresh" content="{refresh_seconds}">\n' if refresh_seconds else ""
     )
+    over = (
+        " Over the rows seen, since a step of one run is not as many as one of another."
+        if horizontal_axis(runs) != "step"
+        else ""
+    )
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -97,7 +103,7 @@ def render(runs: Sequence[RunMetrics], *, refresh_seconds: int = 0) -> str:
 <div><h2>Main settings</h2>{_table(runs, summary.setting_rows(runs), mark=True)}</div>
 </div>
 <h2>Curves</h2>
-<p class="sub">With dots: evaluation on fixed masks. Without: training.</p>
+<p class="sub">With dots: evaluation on fixed masks. Without: training.{over}</p>
 <div class="plots">
 {_figures(runs)}
 </div>

@@ -1,4 +1,4 @@
-"""The figures: one quantity over the steps, all runs in one picture.
+"""The figures: one quantity over the steps or the rows seen, all runs in one picture.
 
 The only importer of matplotlib. A figure is made without pyplot, so nothing is global, no window is
 opened, and drawing from a training process leaves no trace.
@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
+from roberta_jax.report.batches import horizontal_axis
 from roberta_jax.report.metrics import RunMetrics
 
 # Mid-tones that read on white and on black; a ninth run begins again, dashed.
@@ -31,6 +32,7 @@ COLOURS = (
 )
 INK = "#3f3f46"  # Text and axes of an image file; on the page they take the text's colour.
 MAX_POINTS = 1000  # Of one curve; a longer one is drawn as means of neighbours.
+AXIS_LABELS = {"step": "step", "examples_seen": "rows seen"}
 RUNS_BESIDE_CURVES = 3  # More runs than this have their legend below the axes.
 
 STYLE: dict[Any, Any] = {
@@ -80,6 +82,7 @@ LOSS = Quantity("loss_nats", "Masked-LM loss (nats per masked token)")
 QUANTITIES = (
     Quantity("perplexity", "Perplexity of masked tokens", log=True),
     Quantity("masked_accuracy", "Masked accuracy", share=True, from_zero=True),
+    Quantity("next_sentence_accuracy", "Next-sentence accuracy", share=True, from_zero=True),
     Quantity("learning_rate", "Learning rate", from_zero=True),
     Quantity("gradient_norm", "Gradient norm", log=True),
     Quantity("tokens_per_second", "Tokens per second", from_zero=True),
@@ -92,7 +95,7 @@ def loss_figure(
     width_inches: float = 9.0,
     reference_nats: Mapping[str, float] | None = None,
 ) -> Figure:
-    """Training and evaluation loss over the steps, with a legend.
+    """Training and evaluation loss, with a legend.
 
     Args:
       runs: At least one.
@@ -119,19 +122,21 @@ def quantity_figure(
     legend: bool = False,
     references: Mapping[str, float] | None = None,
 ) -> Figure:
-    """One quantity over the steps: a thin line for training, a dotted-through one for evaluation.
+    """One quantity: a thin line for training, a dotted-through one for evaluation.
 
     A single run has two colours, for training and evaluation; several runs have one colour each.
+    The horizontal axis depends on the runs alone, so that all their figures have the same.
     """
+    over = horizontal_axis(runs)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width_inches, 1.6 + 0.3 * width_inches), layout="constrained")
         axes = figure.add_subplot()
         drawn = []
         for index, run in enumerate(runs):
-            drawn += _draw_run(axes, run, quantity, index=index, alone=len(runs) == 1)
+            drawn += _draw_run(axes, run, quantity, over, index=index, alone=len(runs) == 1)
         for label, value in (references or {}).items():
             axes.axhline(value, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=label)
-        _finish_axes(axes, quantity, np.concatenate(drawn) if drawn else np.empty(0))
+        _finish_axes(axes, quantity, over, np.concatenate(drawn) if drawn else np.empty(0))
         if legend and drawn:
             _add_legend(figure, axes, num_runs=len(runs))
         return figure
@@ -166,21 +171,21 @@ def inline_svg(figure: Figure) -> str:
 
 
 def _draw_run(
-    axes: Axes, run: RunMetrics, quantity: Quantity, *, index: int, alone: bool
+    axes: Axes, run: RunMetrics, quantity: Quantity, over: str, *, index: int, alone: bool
 ) -> list[np.ndarray]:
     """Draws the two curves of a run; returns their values."""
     drawn = []
     evaluations = run.series("eval", quantity.key)[0].size
     dashes = "-" if index < len(COLOURS) else "--"
     for kind, label in (("train", "training"), ("eval", "evaluation")):
-        steps, values = _thin(*run.series(kind, quantity.key))
+        places, values = _thin(*run.series(kind, quantity.key, over))
         if not values.size:
             continue
         evaluated = kind == "eval"
         colour = COLOURS[(index + (alone and evaluated)) % len(COLOURS)]
         named = alone or evaluated or not evaluations
         axes.plot(
-            steps,
+            places,
             values,
             dashes,
             color=colour,
@@ -195,19 +200,19 @@ def _draw_run(
     return drawn
 
 
-def _thin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _thin(places: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """At most MAX_POINTS points, each the mean of as many neighbours."""
     group = -(-len(values) // MAX_POINTS)
     if group <= 1:
-        return steps, values
+        return places, values
     starts = np.arange(0, len(values), group)
     sizes = np.diff(np.append(starts, len(values)))
-    return steps[starts + sizes - 1], np.add.reduceat(values, starts) / sizes
+    return places[starts + sizes - 1], np.add.reduceat(values, starts) / sizes
 
 
-def _finish_axes(axes: Axes, quantity: Quantity, values: np.ndarray) -> None:
+def _finish_axes(axes: Axes, quantity: Quantity, over: str, values: np.ndarray) -> None:
     axes.set_title(quantity.title, pad=10)
-    axes.set_xlabel("step")
+    axes.set_xlabel(AXIS_LABELS[over])
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.locator_params(axis="x", nbins=6)
     axes.margins(x=0.02)
@@ -227,7 +232,7 @@ def _add_legend(figure: Figure, axes: Axes, *, num_runs: int) -> None:
     if num_runs > RUNS_BESIDE_CURVES:
         figure.legend(loc="outside lower center", ncols=3)
     else:
-        axes.legend(loc="upper right")
+        axes.legend(loc="best")
 
 
 def _plain(value: float, position: int | None = None) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from roberta_jax.report import batches
 from roberta_jax.report.metrics import RunMetrics
 
 ABSENT = "–"  # Shown where a run has no such value.
@@ -39,6 +40,7 @@ def result_rows(runs: Sequence[RunMetrics]) -> list[Row]:
             "evaluation loss, best (nats)": _best_evaluation,
             "evaluation perplexity, last": lambda run: number(run.last("eval", "perplexity")),
             "masked accuracy, last": lambda run: percent(run.last("eval", "masked_accuracy")),
+            "next-sentence accuracy, last": lambda run: percent(_next_sentence_accuracy(run)),
             "unigram entropy (nats)": lambda run: number(run.unigram_entropy_nats()),
             "tokens per second, median": lambda run: count(_median(run, "tokens_per_second")),
             "wall time": lambda run: duration(run.seconds()),
@@ -48,17 +50,20 @@ def result_rows(runs: Sequence[RunMetrics]) -> list[Row]:
 
 def setting_rows(runs: Sequence[RunMetrics]) -> list[Row]:
     """The few settings that say what a run is; fields that a config lacks are shown as absent."""
-    templates = {
-        "encoder": "{encoder.num_layers} layers × {encoder.hidden_size}, {encoder.num_heads} heads",
-        "vocabulary": "{encoder.vocab_size}",
-        "computed in": "{encoder.compute_dtype}",
-        "batch": "{train.batch_size} rows × {data.sequence_length} tokens",
-        "learning rate": "{optimizer.peak_learning_rate}, warm-up {optimizer.warmup_steps} steps",
-        "masking": "{masking.kind}, {masking.rate}",
-        "seed": "{seed}",
-    }
+    encoder = "{encoder.num_layers} layers × {encoder.hidden_size}, {encoder.num_heads} heads"
     rows = [
-        Row(label, tuple(_fill(text, run) for run in runs)) for label, text in templates.items()
+        Row(label, tuple(text(run.config) for run in runs))
+        for label, text in {
+            "encoder": _template(encoder),
+            "vocabulary": _template("{encoder.vocab_size}"),
+            "computed in": _template("{encoder.compute_dtype}"),
+            "length": _length,
+            "batch": _batches,
+            "optimizer": _template("{optimizer.kind}"),
+            "learning rate": _learning_rates,
+            "masking": _template("{masking.kind}, {masking.rate}"),
+            "seed": _template("{seed}"),
+        }.items()
     ]
     return [row for row in rows if any(re.search(r"\w", value) for value in row.values)]
 
@@ -74,11 +79,17 @@ def config_rows(runs: Sequence[RunMetrics]) -> list[Row]:
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"encoder": {"num_layers": 4}} → {"encoder.num_layers": 4}."""
+    """{"encoder": {"num_layers": 4}} → {"encoder.num_layers": 4}; phases are numbered from 0."""
     fields: dict[str, Any] = {}
     for name, value in config.items():
         path = f"{prefix}{name}"
-        fields.update(flatten(value, f"{path}.") if isinstance(value, dict) else {path: value})
+        if isinstance(value, dict):
+            fields |= flatten(value, f"{path}.")
+        elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+            for number, one in enumerate(value):
+                fields |= flatten(one, f"{path}[{number}].")
+        else:
+            fields[path] = value
     return fields
 
 
@@ -130,8 +141,12 @@ def _nan_first(value: float) -> float:
 
 
 def _tokens_seen(run: RunMetrics) -> float:
-    length = flatten(run.config).get("data.sequence_length", math.nan)
-    return _furthest(run, "examples_seen") * length
+    return batches.tokens_seen(run.config, _furthest(run, "examples_seen"))
+
+
+def _next_sentence_accuracy(run: RunMetrics) -> float:
+    evaluated = run.last("eval", "next_sentence_accuracy")
+    return run.last("train", "next_sentence_accuracy") if math.isnan(evaluated) else evaluated
 
 
 def _best_evaluation(run: RunMetrics) -> str:
@@ -147,14 +162,52 @@ def _median(run: RunMetrics, key: str) -> float:
     return float(np.median(values)) if values.size else math.nan
 
 
-def _fill(template: str, run: RunMetrics) -> str:
-    fields = flatten(run.config)
+def _template(text: str) -> Callable[[dict[str, Any]], str]:
+    """What fills the fields of a config into the text."""
 
-    def value_of(match: re.Match[str]) -> str:
-        value = fields.get(match[1], ABSENT)
-        return f"{value:,}" if type(value) is int else str(value)
+    def fill(config: dict[str, Any]) -> str:
+        fields = flatten(config)
+        return re.sub(r"\{([\w.]+)\}", lambda match: _plain(fields.get(match[1])), text)
 
-    return re.sub(r"\{([\w.]+)\}", value_of, template)
+    return fill
+
+
+def _length(config: dict[str, Any]) -> str:
+    parts = [_plain(phase.get("duration")) for phase in batches.phases(config)]
+    return batches.total_duration(config) or " + ".join(parts) or ABSENT
+
+
+def _batches(config: dict[str, Any]) -> str:
+    return ", then ".join(
+        f"{_plain(one.num_rows)} rows × {_plain(one.row_tokens)} tokens"
+        + (f" for {one.duration}" if one.duration else "")
+        for one in batches.batches(config)
+    )
+
+
+def _learning_rates(config: dict[str, Any]) -> str:
+    """Every schedule of the run: that of its sections, unless the first phase begins its own."""
+    optimizer, schedule = (batches.section(config, name) for name in ("optimizer", "schedule"))
+    # Older versions had a number of steps, and one kind of schedule.
+    old = f"{_plain(optimizer['warmup_steps'])} steps" if "warmup_steps" in optimizer else None
+    whole = (optimizer.get("peak_learning_rate"), schedule.get("warmup", old))
+    phases = batches.phases(config)
+    own = [
+        (phase.get("peak_learning_rate"), phase.get("warmup"))
+        for phase in phases
+        if phase.get("peak_learning_rate")
+    ]
+    all_own = bool(phases) and bool(phases[0].get("peak_learning_rate"))
+    schedules = own if all_own else [whole, *own]
+    rates = (f"{_plain(peak)}, warm-up {_plain(warmup)}" for peak, warmup in schedules)
+    kind = schedule.get("kind")
+    return ", then ".join(rates) + (f", {kind}" if kind else "")
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return ABSENT
+    return f"{value:,}" if type(value) is int else str(value)
 
 
 def _text(value: Any) -> str:

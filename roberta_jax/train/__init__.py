@@ -3,13 +3,17 @@
 In: a `PretrainConfig`, a prepared dataset, a workdir. Out: checkpoints, `config.json`,
 `metrics.jsonl`, TensorBoard files.
 
+- `plan`: durations → phases and schedules in steps; `explain` tells it; `microbatches`: the parts
+  of a batch; `run_data`: the datasets of the phases.
 - `state`: everything that an update changes, as one tree of arrays.
-- `step`: (state, batch) → (state, sums), jitted once.
-- `evaluate`: loss on the validation rows with fixed masks.
-- `loop`: steps, logging, evaluation and checkpoints until the end or an interrupt.
+- `inputs`: a batch → what the model and its losses take; `step`: (state, batch) → (state, sums);
+  `programs`: both, and the evaluation, jitted over the mesh.
+- `evaluate`: losses on the validation rows with fixed masks.
+- `loop`: steps, logging, evaluation and checkpoints until the end or an interrupt; `progress`:
+  where it stands; `divergence`: updates that are left out, and spikes of the loss.
 - `pretrain`: puts them together; `resume`: where a run goes on; `workdir`: what lies where;
   `metrics`: the record of a run and its sinks.
-- `restore`: the weights of a workdir, for other commands.
+- `restore`: the weights of a workdir, for other commands; `transfer`: into another model.
 - `console`: what a person sees; `interrupt`: signals as a wish to stop.
 - `hardware`: peak rates of known chips, and the FLOPs of a step.
 """

@@ -34,6 +34,10 @@ def train_line(entry: dict[str, Any], num_steps: int, seconds_left: float) -> st
         f"gradient norm {entry['gradient_norm']:.2f}",
         f"{entry['tokens_per_second']:,.0f} tokens/s",
     ]
+    if "next_sentence_accuracy" in entry:
+        parts.insert(4, f"next sentence {entry['next_sentence_accuracy']:.1%}")
+    if "updates_skipped" in entry:
+        parts.append(f"{entry['updates_skipped']:,} updates left out")
     if "peak_share" in entry:
         parts.append(f"{entry['peak_share']:.1%} of peak")
     return " | ".join([*parts, f"{duration(seconds_left)} left"])

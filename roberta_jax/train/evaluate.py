@@ -1,4 +1,4 @@
-"""Masked-LM loss on the validation rows, with the same masks at every call."""
+"""Losses on the validation rows, with the same masks at every call."""
 
 import dataclasses
 import math
@@ -6,15 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
-from roberta_jax.config import PretrainConfig
+from roberta_jax.config import EncoderConfig
 from roberta_jax.data.loader import Batch, validation_batches
 from roberta_jax.data.mixture import RowSource
+from roberta_jax.data.rows import NextSentence
 from roberta_jax.encoder.model import Params, bind
-from roberta_jax.objective.loss import LossSums, masked_lm_sums
-from roberta_jax.objective.masking import Masker
 from roberta_jax.parallel.placement import place
+from roberta_jax.train.inputs import BatchSums, InputMaker, sums_of
 
 # The masks don't depend on the run's seed, so that runs can be compared.
 _EVALUATION_SEED = 20190726
@@ -22,11 +23,13 @@ _EVALUATION_SEED = 20190726
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Means over all predictions."""
+    """Means over all predictions, and over all pairs of segments."""
 
-    loss_nats: float
+    loss_nats: float  # Of masked tokens; NaN where there was no prediction.
     masked_accuracy: float
     num_predictions: int
+    next_sentence_loss_nats: float = math.nan  # NaN where next sentences are not predicted.
+    next_sentence_accuracy: float = math.nan
 
     @property
     def perplexity(self) -> float:
@@ -34,9 +37,33 @@ class Evaluation:
         return perplexity(self.loss_nats)
 
     @classmethod
-    def of(cls, loss: float, correct: float, count: float) -> "Evaluation":
-        """From sums."""
-        return cls(loss / max(count, 1.0), correct / max(count, 1.0), round(count))
+    def of(cls, sums: BatchSums) -> "Evaluation":
+        """From sums (on the host)."""
+        masked, pairs = sums.masked, sums.pairs
+        return cls(
+            mean(masked.loss, masked.count),
+            mean(masked.correct, masked.count),
+            round(float(masked.count)),
+            mean(pairs.loss, pairs.count),
+            mean(pairs.correct, pairs.count),
+        )
+
+    def entry(self) -> dict[str, float]:
+        """What a line of the metrics record has of it."""
+        values = {
+            "loss_nats": self.loss_nats,
+            "perplexity": self.perplexity,
+            "masked_accuracy": self.masked_accuracy,
+        }
+        if not math.isnan(self.next_sentence_loss_nats):
+            values["next_sentence_loss_nats"] = self.next_sentence_loss_nats
+            values["next_sentence_accuracy"] = self.next_sentence_accuracy
+        return values
+
+
+def mean(total: Any, count: Any) -> float:
+    """The quotient as a float; NaN for none."""
+    return float(total) / float(count) if float(count) else math.nan
 
 
 def perplexity(loss_nats: float) -> float:
@@ -51,44 +78,46 @@ class _WeightedBatch:
     tokens: Any
     index: Any
     epoch: Any
+    labels: Any
     row_weights: Any
 
     @classmethod
     def of(cls, batch: Batch, row_weights: Any) -> "_WeightedBatch":
-        return cls(batch.tokens, batch.index, batch.epoch, row_weights)
+        labels = batch.labels
+        if labels is not None:  # Rows that only fill up the batch have no pairs.
+            labels = np.where(row_weights[:, None] > 0, labels, np.int32(NextSentence.NONE))
+        return cls(batch.tokens, batch.index, batch.epoch, labels, row_weights)
 
 
 def make_evaluator(
-    config: PretrainConfig, masker: Masker, mesh: Mesh
-) -> Callable[[Params, RowSource], Evaluation]:
-    """A function (params, dataset) → Evaluation, compiled once; call it under `jax.set_mesh`.
+    encoder: EncoderConfig, maker: InputMaker, mesh: Mesh
+) -> Callable[..., Evaluation]:
+    """A function (params, rows, *, batch_size, max_rows) → Evaluation; call it under the mesh.
 
-    It reads at most `train.evaluation_rows` rows, evenly spaced, in batches as large as a
-    microbatch.
+    It reads at most `max_rows` rows, evenly spaced, in batches of `batch_size`, which is a multiple
+    of the devices over which a batch is split. It is compiled once for every shape of a batch.
     """
 
     @jax.jit
-    def sums_of(params: Params, batch: dict[str, jax.Array]) -> LossSums:
-        key = jax.random.key(_EVALUATION_SEED)
-        masked = masker(batch["tokens"], batch["index"], batch["epoch"], key)
-        model = bind(config.encoder, params)
-        logits = model(masked.tokens, masked.positions, segments=masked.segments)
-        weights = masked.weights * batch["row_weights"][:, None]
-        return masked_lm_sums(logits, masked.targets, weights)
+    def sums_of_batch(params: Params, batch: dict[str, jax.Array]) -> BatchSums:
+        inputs = maker(batch, jax.random.key(_EVALUATION_SEED))
+        weights = inputs.masked.weights * batch["row_weights"][:, None]
+        masked = dataclasses.replace(inputs.masked, weights=weights)
+        return sums_of(bind(encoder, params), dataclasses.replace(inputs, masked=masked))
 
-    def evaluate(params: Params, dataset: RowSource) -> Evaluation:
+    def evaluate(params: Params, rows: RowSource, *, batch_size: int, max_rows: int) -> Evaluation:
         total = None
         for batch, row_weights in validation_batches(
-            dataset,
-            batch_size=config.train.batch_size // config.train.num_microbatches,
-            max_rows=config.train.evaluation_rows,
+            rows,
+            batch_size=batch_size,
+            max_rows=max_rows,
+            labels=maker.next_sentence,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         ):
-            sums = sums_of(params, place(_WeightedBatch.of(batch, row_weights), mesh))
+            sums = sums_of_batch(params, place(_WeightedBatch.of(batch, row_weights), mesh))
             total = sums if total is None else total + sums
         assert total is not None, "an empty validation split is refused before"
-        total = jax.device_get(total)
-        return Evaluation.of(float(total.loss), float(total.correct), float(total.count))
+        return Evaluation.of(jax.device_get(total))
 
     return evaluate

@@ -3,6 +3,7 @@
 import jax
 
 from roberta_jax.config import PretrainConfig
+from roberta_jax.train.plan import Phase
 
 # Dense bfloat16 matrix FLOPs per second of one jax device, from the makers' data sheets. Devices
 # that are not listed (every CPU) have no known peak, and no share of it is reported.
@@ -21,24 +22,24 @@ PEAK_FLOPS: dict[str, float] = {
 }
 
 
-def step_flops(config: PretrainConfig) -> float:
+def step_flops(config: PretrainConfig, phase: Phase) -> float:
     """Model FLOPs of one update: 2 per multiply-add, backward counted as twice the forward.
 
     Matrix products and attention only; recomputation (rematerialisation) is not counted, and the
     vocabulary projection counts for the masked positions only.
     """
-    encoder, length = config.encoder, config.data.sequence_length
+    encoder, length = config.encoder, phase.sequence_length
     width = encoder.hidden_size
     per_layer = 8 * width * width + 4 * width * encoder.mlp_size + 4 * length * width
     per_prediction = 2 * width * width + 2 * width * encoder.vocab_size
     per_row = length * encoder.num_layers * per_layer
     per_row += config.masking.max_masked(length) * per_prediction
-    return 3.0 * config.train.batch_size * per_row
+    return 3.0 * phase.batch_size * per_row
 
 
-def peak_share(config: PretrainConfig, seconds_per_step: float) -> float | None:
+def peak_share(flops: float, seconds: float) -> float | None:
     """Reached FLOPs as a share of the devices' peak, or None where the peak is not known."""
     peak = PEAK_FLOPS.get(jax.devices()[0].device_kind)
     if peak is None:
         return None
-    return step_flops(config) / seconds_per_step / (peak * jax.device_count())
+    return flops / seconds / (peak * jax.device_count())

@@ -1,21 +1,25 @@
 """Steps, log lines, evaluations and checkpoints, until the end or an interrupt."""
 
+import contextlib
 import dataclasses
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
 
-from roberta_jax.checkpoint.store import CheckpointStore
+from roberta_jax.checkpoint.store import CheckpointStore, Restored
 from roberta_jax.config import PretrainConfig
 from roberta_jax.errors import MachineError
 from roberta_jax.train.console import RunConsole, duration, train_line
-from roberta_jax.train.evaluate import Evaluation, perplexity
-from roberta_jax.train.hardware import peak_share
+from roberta_jax.train.divergence import Spike, observe
+from roberta_jax.train.evaluate import Evaluation, mean
+from roberta_jax.train.hardware import peak_share, step_flops
 from roberta_jax.train.interrupt import InterruptWish
-from roberta_jax.train.metrics import MetricsLog
+from roberta_jax.train.metrics import ROLLED_BACK, MetricsLog
+from roberta_jax.train.plan import Phase, Plan
+from roberta_jax.train.programs import Step
+from roberta_jax.train.progress import Progress, Window
 from roberta_jax.train.state import TrainState
 from roberta_jax.train.step import StepMetrics
 
@@ -24,42 +28,23 @@ from roberta_jax.train.step import StepMetrics
 MOST_STEPS_IN_FLIGHT = 2
 
 
-@dataclasses.dataclass
-class Window:
-    """Sums since the last log line. It is part of a checkpoint, so a resumed run logs the same."""
-
-    loss: float = 0.0  # Nats, summed over predictions.
-    correct: float = 0.0
-    count: float = 0.0
-
-    def add(self, metrics: StepMetrics) -> None:
-        """Adds the sums of one step (already on the host)."""
-        self.loss += float(metrics.sums.loss)
-        self.correct += float(metrics.sums.correct)
-        self.count += float(metrics.sums.count)
-
-
-@dataclasses.dataclass
-class Progress:
-    """Where a run stands, on the host."""
-
-    step: int  # Updates applied.
-    examples_seen: int  # Rows consumed: the position in the data.
-    window: Window
-
-
 @dataclasses.dataclass(frozen=True)
 class Hooks:
     """What the loop calls; built by `pretrain`."""
 
-    step: Callable[[TrainState, dict[str, Any]], tuple[TrainState, StepMetrics]]
-    batches: Iterator[dict[str, Any]]
-    evaluate: Callable[[Any], Evaluation] | None  # Of the parameters; None: no validation rows.
+    steps: tuple[Step, ...]  # Of each phase.
+    # Batches of a phase, from where the progress says.
+    batches: Callable[[Phase, Progress], Generator[dict[str, Any]]]
+    # Of a phase's validation rows; None where there are none.
+    evaluate: Callable[[TrainState, Phase], Evaluation | None]
     record: Callable[[Progress], dict[str, Any]]  # What is stored beside a checkpoint.
+    # The newest good checkpoint.
+    restore: Callable[[], Restored]
 
 
 def run_loop(
     config: PretrainConfig,
+    plan: Plan,
     state: TrainState,
     progress: Progress,
     hooks: Hooks,
@@ -68,10 +53,11 @@ def run_loop(
     log: MetricsLog,
     console: RunConsole,
 ) -> bool:
-    """Trains until `train.num_steps`.
+    """Trains until the end of the plan.
 
     Args:
       config: the run.
+      plan: its phases in steps.
       state: where to begin; its buffers are donated.
       progress: the same on the host; updated in place.
       hooks: the step, the data, the evaluation.
@@ -82,140 +68,282 @@ def run_loop(
     Returns:
       True when the run is complete, False after an interrupt; the state is saved either way.
     """
-    num_steps, train = config.train.num_steps, config.train
-    pending: list[StepMetrics] = []  # On the device: not waited for until they are logged.
-    started, first_step = time.monotonic(), progress.step
-    window_started, window_steps = started, 0
-    saved_step = progress.step if progress.step in store.steps() else None
-    compiled = False
-    newest: StepMetrics | None = None  # On the host.
-
-    def note(event: str, message: str) -> None:
-        log.note(event, message, step=progress.step, examples_seen=progress.examples_seen)
-
-    def drain() -> None:
-        """Waits for the steps in flight, and adds them to the window."""
-        nonlocal newest
-        for metrics in jax.device_get(pending):
-            progress.window.add(metrics)
-            newest = metrics
-        pending.clear()
-
-    def check_finite() -> None:
-        if not _is_finite(newest, progress.window):
-            error = _diverged(progress.step)
-            note("diverged", str(error))
-            raise error
-
+    loop = _Loop(config, plan, state, progress, hooks, store, log, console)
     with InterruptWish() as wish:
-        while progress.step < num_steps and not wish.requested:
-            state, metrics = hooks.step(state, next(hooks.batches))
-            pending.append(metrics)
-            jax.block_until_ready(pending[:-MOST_STEPS_IN_FLIGHT][-1:])
-            progress.step += 1
-            progress.examples_seen += train.batch_size
-            window_steps += 1
-            step = progress.step
-            if not compiled:  # Its time is compilation; the rate is counted without it.
-                jax.block_until_ready(metrics)
-                compiled = True
-                console.say(f"compiled the step in {duration(time.monotonic() - started)}")
-                started = window_started = time.monotonic()
-                first_step, window_steps = step, 0
-
-            last = step == num_steps
-            if step % train.log_every_steps == 0 or last:
-                drain()
-                assert newest is not None
-                store.check()
-                now = time.monotonic()
-                entry = _train_entry(config, progress.window, newest)
-                if window_steps:
-                    seconds_per_step = (now - window_started) / window_steps
-                    entry |= _speed(config, seconds_per_step)
-                    left = (now - started) / max(step - first_step, 1) * (num_steps - step)
-                    line = train_line({"step": step, **entry}, num_steps, left)
-                    console.progress(line, lasting=last)
-                entry["seconds"] = round(now - started, 3)
-                log.write("train", step=step, examples_seen=progress.examples_seen, **entry)
-                check_finite()
-                progress.window = Window()
-                window_started, window_steps = time.monotonic(), 0
-
-            evaluation = None
-            every = train.evaluate_every_steps
-            if hooks.evaluate is not None and (last or (every and step % every == 0)):
-                drain()  # The time of the steps before is theirs.
-                pause = time.monotonic()
-                evaluation = hooks.evaluate(state.params)
-                console.say(
-                    f"step {step:,}: validation loss {evaluation.loss_nats:.4f} nats, perplexity "
-                    f"{evaluation.perplexity:,.2f}, accuracy {evaluation.masked_accuracy:.1%}"
-                )
-                log.write(
-                    "eval",
-                    step=step,
-                    examples_seen=progress.examples_seen,
-                    loss_nats=evaluation.loss_nats,
-                    perplexity=evaluation.perplexity,
-                    masked_accuracy=evaluation.masked_accuracy,
-                    num_predictions=evaluation.num_predictions,
-                )
-                window_started += time.monotonic() - pause
-
-            if step % config.checkpoint.save_every_steps == 0 or last or wish.requested:
-                drain()
-                pause = time.monotonic()
-                check_finite()
-                record = hooks.record(progress)
-                if evaluation is not None:
-                    record["evaluation_loss_nats"] = evaluation.loss_nats
-                store.save(step, state, record)
-                saved_step = step
-                window_started += time.monotonic() - pause
-
-    if saved_step != progress.step:  # The signal came between two looks at it.
-        drain()
-        check_finite()
-        store.save(progress.step, state, hooks.record(progress))
+        while progress.step < plan.num_steps and not wish.requested:
+            loop.run_phase(wish)
+    loop.save()  # The signal may have come between two looks at it.
     store.wait()
-    complete = progress.step >= num_steps
+    complete = progress.step >= plan.num_steps
     if not complete:
-        note("interrupted", f"interrupted: step {progress.step:,} is saved")
+        loop.note("interrupted", f"interrupted: step {progress.step:,} is saved")
     return complete
 
 
-def _is_finite(newest: StepMetrics | None, window: Window) -> bool:
-    """Whether the weights are numbers.
-
-    A gradient that is not finite makes weights that are not, one step before the loss shows it.
-    """
-    norm = 0.0 if newest is None else float(newest.gradient_norm)
-    return math.isfinite(window.loss) and math.isfinite(norm)
+class _Rollback(Exception):
+    """The steps since a checkpoint are undone; not an error."""
 
 
-def _diverged(step: int) -> MachineError:
-    return MachineError(
-        f"The loss or its gradient is not a finite number at step {step}: the run has diverged. "
-        "Lower optimizer.peak_learning_rate, raise optimizer.warmup_steps or set "
-        "optimizer.clip_global_norm=1.0, and restart from an earlier checkpoint with "
-        "--resume=STEP."
-    )
+class _Loop:
+    """A run under way."""
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        plan: Plan,
+        state: TrainState,
+        progress: Progress,
+        hooks: Hooks,
+        store: CheckpointStore,
+        log: MetricsLog,
+        console: RunConsole,
+    ):
+        self.config, self.plan, self.hooks = config, plan, hooks
+        self.state, self.progress = state, progress
+        self.store, self.log, self.console = store, log, console
+        self.pending: list[StepMetrics] = []  # On the device: not waited for until they are logged.
+        self.newest: StepMetrics | None = None  # On the host.
+        self.observed = progress.step  # Steps whose losses were looked at.
+        self.newest_step = progress.step  # Steps that were begun.
+        self.saved_step = progress.step if progress.step in store.steps() else None
+        self.started: float | None = None  # After the first compilation.
+        self.busy_seconds = self.busy_flops = 0.0  # Of the steps since, without pauses.
+        self.compiled: set[int] = set()  # Numbers of phases.
+
+    def run_phase(self, wish: InterruptWish) -> None:
+        """Runs to the end of the phase in hand, to an interrupt, or until the run goes back."""
+        progress, plan = self.progress, self.plan
+        phase = plan.phase_after(progress.step)
+        if len(plan.phases) > 1:
+            self.console.say(
+                f"phase {phase.number + 1} of {len(plan.phases)}: steps {progress.step + 1:,} to "
+                f"{phase.end_step:,}, {phase.batch_size:,} rows of {phase.sequence_length} tokens"
+            )
+        batches = self.hooks.batches(phase, progress)
+        with contextlib.closing(batches), contextlib.suppress(_Rollback):
+            clock = self._first_step(phase, batches)
+            self._look(phase, wish, clock)
+            while progress.step < phase.end_step and not wish.requested:
+                self._step(phase, batches)
+                clock.steps += 1
+                self._look(phase, wish, clock)
+
+    def _first_step(self, phase: Phase, batches: Generator[dict[str, Any]]) -> "_Clock":
+        """The first step of a phase: its time is compilation; the rate is counted without it."""
+        began = time.monotonic()
+        if self.progress.step == phase.first_step:
+            # Losses of other batches are no measure for these.
+            self.progress.recent_losses, self.progress.in_spike = [], False
+        self._step(phase, batches)
+        jax.block_until_ready(self.pending)
+        if phase.number not in self.compiled:
+            self.compiled.add(phase.number)
+            self.console.say(f"compiled the step in {duration(time.monotonic() - began)}")
+        self.started = self.started or time.monotonic()
+        return _Clock()
+
+    def _step(self, phase: Phase, batches: Generator[dict[str, Any]]) -> None:
+        self.state, metrics = self.hooks.steps[phase.number](self.state, next(batches))
+        self.pending.append(metrics)
+        jax.block_until_ready(self.pending[:-MOST_STEPS_IN_FLIGHT][-1:])
+        self.progress.step += 1
+        seen = self.progress.rows_seen
+        seen[phase.path] = seen.get(phase.path, 0) + phase.batch_size
+
+    def _look(self, phase: Phase, wish: InterruptWish, clock: "_Clock") -> None:
+        """What is due after a step: a log line, an evaluation, a checkpoint."""
+        step, train = self.progress.step, self.config.train
+        last = step == self.plan.num_steps
+        if step % train.log_every_steps == 0 or step == phase.end_step:
+            self._log(phase, clock, last=last)
+        evaluation = None
+        every = train.evaluate_every_steps
+        if last or (every and step % every == 0):
+            self._drain(phase)  # The time of the steps before is theirs.
+            with clock.paused():
+                evaluation = self._evaluate(phase)
+        if step % self.config.checkpoint.save_every_steps == 0 or last or wish.requested:
+            self._drain(phase)
+            with clock.paused():
+                self.save(evaluation)
+
+    def _drain(self, phase: Phase) -> None:
+        """Waits for the steps in flight, and takes in their losses one by one."""
+        progress, step = self.progress, self.progress.step
+        self.newest_step = step
+        for metrics in jax.device_get(self.pending):
+            self.observed += 1
+            progress.step = self.observed
+            applied = float(metrics.applied) > 0
+            if applied:
+                progress.window.add(metrics)
+            self.newest = metrics
+            loss = mean(metrics.sums.masked.loss, metrics.sums.masked.count)
+            try:
+                spike = observe(self.config.divergence, progress, loss, applied=applied)
+            except MachineError as error:
+                seen = self._examples_at(self.observed, phase)
+                self.log.note("diverged", str(error), step=self.observed, examples_seen=seen)
+                raise
+            finally:
+                progress.step = step
+            if not applied:
+                self._say(
+                    "skipped",
+                    f"step {self.observed:,}: the gradient is not finite, its update is left out",
+                    self.observed,
+                    self._examples_at(self.observed, phase),
+                )
+            if spike is not None:
+                self._meet(spike, phase)
+        self.pending.clear()
+
+    def _meet(self, spike: Spike, phase: Phase) -> None:
+        """Records a spike; goes back to the checkpoint before it, if that is asked for."""
+        text = (
+            f"the loss of step {spike.step:,} is {spike.loss_nats:.4f} nats, {spike.z_score:.1f} "
+            f"robust standard deviations above the {spike.median_nats:.4f} of the steps before"
+        )
+        self.store.wait()
+        may = self.progress.rollbacks < self.config.divergence.max_rollbacks
+        if not may or not self.store.steps():
+            self._say("spike", text, spike.step, self._examples_at(spike.step, phase))
+            return
+        # The rows of the steps after the spike, which were under way, are not left out.
+        rows_seen = dict(self.progress.rows_seen)
+        rows_seen[phase.path] -= (self.progress.step - spike.step) * phase.batch_size
+        self.pending.clear()
+        del self.state  # The memory is needed for the one that is restored.
+        restored = self.hooks.restore()
+        self.state = restored.state
+        before = Progress.from_record(restored.step, restored.record["progress"])
+        left_out = sum(rows_seen.values()) - before.examples_seen
+        before.rows_seen, before.rollbacks = rows_seen, self.progress.rollbacks + 1
+        for field in dataclasses.fields(Progress):  # In place: others hold it as well.
+            setattr(self.progress, field.name, getattr(before, field.name))
+        self.observed = self.saved_step = before.step
+        self.log.rewind(before.step)
+        # It belongs to the first step that is done anew: a run that is stopped before its next
+        # checkpoint meets the same spike again, and writes the same line.
+        self._say(
+            ROLLED_BACK,
+            f"{text}: back to step {before.step:,}; the {left_out:,} rows since are left out",
+            before.step + 1,
+            self.progress.examples_seen,
+        )
+        raise _Rollback
+
+    def _log(self, phase: Phase, clock: "_Clock", *, last: bool) -> None:
+        self._drain(phase)
+        assert self.newest is not None and self.started is not None
+        self.store.check()
+        progress, now = self.progress, time.monotonic()
+        entry = _train_entry(progress, self.newest)
+        if clock.steps:
+            seconds, flops = (now - clock.began) / clock.steps, step_flops(self.config, phase)
+            self.busy_seconds += seconds * clock.steps
+            self.busy_flops += flops * clock.steps
+            entry["tokens_per_second"] = phase.tokens_per_step / seconds
+            share = peak_share(flops, seconds)
+            if share is not None:
+                entry["peak_share"] = share
+            line = train_line(
+                {"step": progress.step, **entry}, self.plan.num_steps, self.seconds_left()
+            )
+            self.console.progress(line, lasting=last)
+        entry["seconds"] = round(now - self.started, 3)
+        self.log.write("train", step=progress.step, examples_seen=progress.examples_seen, **entry)
+        progress.window = Window()
+        clock.restart()
+
+    def seconds_left(self) -> float:
+        """By the work of the phases to come: rows of 512 tokens take longer than rows of 128."""
+        step, left = self.progress.step, 0.0
+        for phase in self.plan.phases:
+            steps = max(phase.end_step - max(phase.first_step, step), 0)
+            left += steps * step_flops(self.config, phase)
+        return left * self.busy_seconds / self.busy_flops
+
+    def _evaluate(self, phase: Phase) -> Evaluation | None:
+        evaluation = self.hooks.evaluate(self.state, phase)
+        if evaluation is None:
+            return None
+        entry, step = evaluation.entry(), self.progress.step
+        pairs = ""
+        if "next_sentence_accuracy" in entry:
+            pairs = f", next sentence {entry['next_sentence_accuracy']:.1%}"
+        self.console.say(
+            f"step {step:,}: validation loss {evaluation.loss_nats:.4f} nats, perplexity "
+            f"{evaluation.perplexity:,.2f}, accuracy {evaluation.masked_accuracy:.1%}{pairs}"
+        )
+        self.log.write(
+            "eval",
+            step=step,
+            examples_seen=self.progress.examples_seen,
+            num_predictions=evaluation.num_predictions,
+            **entry,
+        )
+        return evaluation
+
+    def save(self, evaluation: Evaluation | None = None) -> None:
+        """Begins to write a checkpoint of this step, unless there is one."""
+        if self.saved_step == self.progress.step:
+            return
+        if self.pending:
+            try:
+                self._drain(self.plan.phase_after(self.progress.step - 1))
+            except _Rollback:
+                return  # The checkpoint that it went back to is there.
+        record = self.hooks.record(self.progress)
+        if evaluation is not None:
+            record["evaluation_loss_nats"] = evaluation.loss_nats
+            # Losses on rows of another length are not compared with it.
+            record["evaluated_on"] = self.plan.phase_after(self.progress.step - 1).path
+        self.store.save(self.progress.step, self.state, record)
+        self.saved_step = self.progress.step
+
+    def note(self, event: str, message: str) -> None:
+        """Records what happened at this step."""
+        progress = self.progress
+        self.log.note(event, message, step=progress.step, examples_seen=progress.examples_seen)
+
+    def _say(self, event: str, message: str, step: int, examples_seen: int) -> None:
+        """Tells and records what happened at `step`."""
+        self.console.say(message)
+        self.log.note(event, message, step=step, examples_seen=examples_seen)
+
+    def _examples_at(self, step: int, phase: Phase) -> int:
+        """Rows consumed up to a step of the phase in hand, whichever steps are under way by now."""
+        return self.progress.examples_seen - (self.newest_step - step) * phase.batch_size
 
 
-def _train_entry(config: PretrainConfig, window: Window, newest: StepMetrics) -> dict[str, Any]:
-    mean = Evaluation.of(window.loss, window.correct, window.count)
-    return {
-        "loss_nats": mean.loss_nats,
-        "perplexity": perplexity(mean.loss_nats),
-        "masked_accuracy": mean.masked_accuracy,
+@dataclasses.dataclass
+class _Clock:
+    """Time and steps since the last log line, pauses left out."""
+
+    began: float = dataclasses.field(default_factory=time.monotonic)
+    steps: int = 0
+
+    def restart(self) -> None:
+        """Begins to count anew."""
+        self.began, self.steps = time.monotonic(), 0
+
+    @contextlib.contextmanager
+    def paused(self) -> Generator[None]:
+        """Leaves out the time of the block."""
+        pause = time.monotonic()
+        yield
+        self.began += time.monotonic() - pause
+
+
+def _train_entry(progress: Progress, newest: StepMetrics) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        **progress.window.means().entry(),
         "learning_rate": float(newest.learning_rate),
         "gradient_norm": float(newest.gradient_norm),
     }
-
-
-def _speed(config: PretrainConfig, seconds_per_step: float) -> dict[str, float]:
-    tokens = config.train.batch_size * config.data.sequence_length
-    speed = {"tokens_per_second": tokens / seconds_per_step}
-    share = peak_share(config, seconds_per_step)
-    return speed if share is None else {**speed, "peak_share": share}
+    if progress.window.z_loss:
+        entry["z_loss"] = mean(progress.window.z_loss, progress.window.count)
+    if progress.updates_skipped:
+        entry["updates_skipped"] = progress.updates_skipped
+    return entry

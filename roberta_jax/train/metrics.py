@@ -15,6 +15,8 @@ from typing import Any, TextIO
 from roberta_jax.errors import UserError
 from roberta_jax.train.workdir import METRICS_FILE, TENSORBOARD_FOLDER, replace_text
 
+ROLLED_BACK = "rolled_back"  # The event of a run that went back to a checkpoint by itself.
+
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The complete lines of a metrics file; a last line cut short by a kill is left out.
@@ -53,13 +55,29 @@ class MetricsLog:
 
         A new run has -1 there: it keeps no line of one that was killed before its first checkpoint.
         """
-        path = workdir / METRICS_FILE
-        kept = [entry for entry in read_lines(path) if entry["step"] <= after_step]
+        self._workdir = workdir
+        self._begin(after_step, keep_rollbacks=False)
+
+    def _begin(self, after_step: int, *, keep_rollbacks: bool) -> None:
+        path = self._workdir / METRICS_FILE
+        kept = [
+            entry
+            for entry in read_lines(path)
+            if entry["step"] <= after_step or (keep_rollbacks and entry.get("event") == ROLLED_BACK)
+        ]
         replace_text(path, "".join(_line(entry) for entry in kept))
         self._file: TextIO = path.open("a", encoding="utf-8")
         self._tensorboard = _ScalarsFile(
-            workdir / TENSORBOARD_FOLDER, hidden_from_step=max(after_step + 1, 0)
+            self._workdir / TENSORBOARD_FOLDER, hidden_from_step=max(after_step + 1, 0)
         )
+
+    def rewind(self, after_step: int) -> None:
+        """Drops the lines after `after_step`, as a run that goes back to a checkpoint does.
+
+        That it went back there before stays on record.
+        """
+        self.close()
+        self._begin(after_step, keep_rollbacks=True)
 
     def __enter__(self) -> "MetricsLog":
         """The log itself."""

@@ -4,8 +4,7 @@ Each chapter is a function below or in `resume`; the loop itself is in `loop`.
 """
 
 import contextlib
-import dataclasses
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +12,30 @@ import jax
 from jax.sharding import Mesh
 
 from roberta_jax import config as config_lib
-from roberta_jax.checkpoint.store import CheckpointStore
+from roberta_jax.checkpoint.store import CheckpointStore, Restored
 from roberta_jax.config import PretrainConfig
 from roberta_jax.data.loader import Loader
-from roberta_jax.data.mixture import MixedDataset, RowSource, open_rows, weights_of
+from roberta_jax.data.mixture import MixedDataset, RowSource
 from roberta_jax.data.output_folder import local_path, new_folder
 from roberta_jax.data.tokenizer import Tokenizer
 from roberta_jax.data.tokenizer_folder import load_tokenizer
 from roberta_jax.encoder.attention import check_implementation
 from roberta_jax.encoder.model import abstract_params, count_params
 from roberta_jax.errors import INTERRUPTED, MachineError, UserError
-from roberta_jax.objective.masking import Masker
 from roberta_jax.parallel.host_memory import keep_freed_memory
-from roberta_jax.parallel.mesh import check_batch, make_mesh
+from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.parallel.placement import placed_ahead
 from roberta_jax.parallel.tables import abstract, path_name, shardings
 from roberta_jax.train import workdir as workdir_lib
 from roberta_jax.train.console import RunConsole
-from roberta_jax.train.evaluate import make_evaluator
-from roberta_jax.train.loop import Hooks, Progress, Window, run_loop
+from roberta_jax.train.evaluate import Evaluation, make_evaluator
+from roberta_jax.train.inputs import InputMaker
+from roberta_jax.train.loop import Hooks, run_loop
 from roberta_jax.train.metrics import MetricsLog
+from roberta_jax.train.microbatches import with_microbatches
+from roberta_jax.train.plan import Phase, Plan, make_plan
+from roberta_jax.train.programs import make_programs
+from roberta_jax.train.progress import Progress
 from roberta_jax.train.resume import (
     announce_resume,
     check_resume,
@@ -40,7 +43,8 @@ from roberta_jax.train.resume import (
     progress_of,
     restore,
 )
-from roberta_jax.train.step import compile_step
+from roberta_jax.train.run_data import RunData, check_padding, open_data, resolve
+from roberta_jax.train.state import TrainState
 
 
 def pretrain(
@@ -66,19 +70,19 @@ def pretrain(
     workdir = local_path(workdir)
     local_path(init_from)
 
-    # ---- Data: what was prepared decides the vocabulary ------------------------------------
+    # ---- Data: what was prepared decides the vocabulary, and how many steps a pass has ----------
     config.validate()
-    dataset, validation = open_data(config)
-    tokenizer = dataset.tokenizer()
-    weights = weights_of(dataset, config.data.weights)
-    config = resolve(config, dataset)
+    data = open_data(config)
+    tokenizer = data.tokenizer()
+    config = resolve(config, data.main)
     check_padding(config, tokenizer)
+    plan = make_plan(config, data.num_rows)
 
     # ---- Devices ------------------------------------------------------------------------------
     keep_freed_memory()
     check_one_process()
     mesh = make_mesh(config.mesh)
-    check_batch(config.train, mesh)
+    plan = with_microbatches(config, plan, mesh)
     check_shapes(config, mesh)
     check_implementation(config.encoder)
 
@@ -93,9 +97,10 @@ def pretrain(
         RunConsole() as console,
         CheckpointStore(checkpoints, config.checkpoint) as store,
     ):
-        # ---- The model and its step -----------------------------------------------------------
-        masker = Masker.of(config.masking, tokenizer, attention=config.data.attention)
-        init, step, shapes = compile_step(config, masker, mesh)
+        # ---- The model and its steps ----------------------------------------------------------
+        maker = InputMaker.of(config, tokenizer, data.main)
+        programs = make_programs(config, plan, maker, mesh)
+        target = abstract(programs.shapes, mesh)
 
         # ---- The state: restored, taken over, or new --------------------------------------------
         events: list[tuple[str, str]] = []  # For the record, which is not open yet.
@@ -104,52 +109,55 @@ def pretrain(
             console.say(message)
             events.append((event, message))
 
-        restored = restore(store, abstract(shapes, mesh), resume=resume, note=note)
+        restored = restore(store, target, resume=resume, note=note)
         if restored is None:
-            progress = Progress(step=0, examples_seen=0, window=Window())
-            state = new_state(init, init_from, mesh, config, tokenizer, note=note)
+            progress = Progress(step=0)
+            state = new_state(programs.init, init_from, mesh, config, tokenizer, note=note)
         else:
-            progress, state = progress_of(restored), restored.state
-        announce(config, dataset, mesh, progress, console=console)
+            progress, state = progress_of(restored, data), restored.state
+        announce(config, plan, data, mesh, progress, console=console)
         if restored is not None:
-            announce_resume(config, dataset, restored, note=note)
-        if progress.step >= config.train.num_steps:
+            announce_resume(config, plan, data, restored, note=note)
+        if progress.step >= plan.num_steps:
             return 0
         workdir_lib.write_config(workdir, config)
         keep_tokenizer(tokenizer, workdir)
 
-        # ---- Batches, on the devices before they are needed -------------------------------------
-        loader = Loader(
-            dataset,
-            batch_size=config.train.batch_size,
-            seed=config.seed,
-            weights=weights,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            num_threads=config.data.num_read_threads,
-            num_workers=config.data.num_read_processes,
-        )
-        batches = placed_ahead(
-            loader.batches(progress.examples_seen), mesh, ahead=config.data.prefetch_batches
-        )
-
         # ---- The loop --------------------------------------------------------------------------
-        evaluator = make_evaluator(config, masker, mesh)
+        evaluator = make_evaluator(config.encoder, maker, mesh)
+
+        def evaluate(state: TrainState, phase: Phase) -> Evaluation | None:
+            validation = data.of_path[phase.path].validation
+            if validation is None:
+                return None
+            return evaluator(
+                state.evaluated,
+                validation,
+                batch_size=phase.batch_size // phase.num_microbatches,
+                max_rows=config.train.evaluation_rows,
+            )
+
+        def restore_newest() -> Restored:
+            newest = store.restore_newest(target, console.say)
+            assert newest is not None, "the loop has looked"
+            return newest
+
         hooks = Hooks(
-            step=step,
-            batches=batches,
-            evaluate=None if validation is None else lambda params: evaluator(params, validation),
-            record=lambda progress: checkpoint_record(config, dataset, progress),
+            steps=programs.steps,
+            batches=lambda phase, progress: batches_of(config, data, mesh, phase, progress),
+            evaluate=evaluate,
+            record=lambda progress: checkpoint_record(config, data, progress),
+            restore=restore_newest,
         )
         after_step = -1 if restored is None else progress.step
-        with contextlib.closing(batches), MetricsLog(workdir, after_step=after_step) as log:
+        with MetricsLog(workdir, after_step=after_step) as log:
             if restored is None:
-                log_unigram_entropy(log, dataset)
+                log_unigram_entropy(log, data.of_path[plan.phases[0].path].train)
             for event, message in events:
                 log.note(event, message, step=progress.step, examples_seen=progress.examples_seen)
-            with explained_memory(config):
+            with explained_memory(plan):
                 complete = run_loop(
-                    config, state, progress, hooks, store=store, log=log, console=console
+                    config, plan, state, progress, hooks, store=store, log=log, console=console
                 )
         if complete:
             console.say(f"done: {progress.step:,} steps, checkpoints in {checkpoints}")
@@ -161,20 +169,45 @@ def pretrain(
         return INTERRUPTED
 
 
+def batches_of(
+    config: PretrainConfig, data: RunData, mesh: Mesh, phase: Phase, progress: Progress
+) -> Generator[dict[str, Any]]:
+    """Batches of a phase, on the devices before they are needed.
+
+    A phase goes on in its dataset where the phases before it on the same one ended.
+    """
+    source = data.of_path[phase.path]
+    loader = Loader(
+        source.train,
+        batch_size=phase.batch_size,
+        seed=config.seed,
+        weights=source.weights,
+        labels=config.encoder.next_sentence_head,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        num_threads=config.data.num_read_threads,
+        num_workers=config.data.num_read_processes,
+    )
+    position = progress.rows_seen.get(phase.path, 0)
+    return placed_ahead(loader.batches(position), mesh, ahead=config.data.prefetch_batches)
+
+
 @contextlib.contextmanager
-def explained_memory(config: PretrainConfig) -> Iterator[None]:
+def explained_memory(plan: Plan) -> Iterator[None]:
     """Turns what XLA raises when the memory of a device runs out into one paragraph."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        train = config.train
+        rows = " and ".join(
+            sorted({f"{phase.batch_size // phase.num_microbatches:,}" for phase in plan.phases})
+        )
         raise MachineError(
             f"The memory of a device ran out: {' '.join(str(error).split())[:200]}. A microbatch "
-            f"has {train.batch_size // train.num_microbatches:,} rows over {jax.device_count()} "
-            "devices: raise train.num_microbatches (the same gradient, in more parts), or set "
-            "encoder.rematerialization=full."
+            f"has {rows} rows over {jax.device_count()} devices: raise train.num_microbatches from "
+            f"{max(phase.num_microbatches for phase in plan.phases)} (the same gradient, in more "
+            "parts), or set encoder.rematerialization=full."
         ) from error
 
 
@@ -184,67 +217,6 @@ def check_one_process() -> None:
         raise UserError(
             f"This is one of {jax.process_count()} processes, and a run on several hosts is not "
             "supported yet. Start it on one host, on all of its devices."
-        )
-
-
-def open_data(config: PretrainConfig) -> tuple[RowSource, RowSource | None]:
-    """The training rows, and the validation rows if there are any; checked against the config."""
-    if not config.data.path:
-        raise UserError(
-            "config.data.path is empty. Give the folder that `roberta-jax prepare` wrote: "
-            "--config.data.path=DATASET."
-        )
-    dataset = open_rows(config.data.path, "train")
-    manifest = dataset.manifest
-    if manifest.sequence_length != config.data.sequence_length:
-        raise UserError(
-            f"The dataset {config.data.path} has rows of {manifest.sequence_length} tokens, and "
-            f"config.data.sequence_length is {config.data.sequence_length}. Set "
-            f"--config.data.sequence_length={manifest.sequence_length}, or prepare the text again "
-            f"with --sequence_length={config.data.sequence_length}."
-        )
-    wanted = config.data.tokenizer_fingerprint
-    if wanted and wanted != manifest.tokenizer.fingerprint:
-        raise UserError(
-            f"The dataset {config.data.path} was prepared with the tokenizer "
-            f"{manifest.tokenizer.fingerprint}, and config.data.tokenizer_fingerprint asks for "
-            f"{wanted}. Prepare the text with that tokenizer, or leave the setting empty to take "
-            "the dataset's."
-        )
-    if config.encoder.vocab_size not in (0, manifest.tokenizer.vocab_size):
-        raise UserError(
-            f"The dataset {config.data.path} was prepared with a tokenizer of "
-            f"{manifest.tokenizer.vocab_size} entries, and config.encoder.vocab_size is "
-            f"{config.encoder.vocab_size}. Set --config.encoder.vocab_size=0 to take the "
-            "dataset's, or prepare the text with the other tokenizer."
-        )
-    if not len(dataset):
-        raise UserError(f"The dataset {config.data.path} has no training rows; prepare more text.")
-    validation = open_rows(config.data.path, "validation")
-    return dataset, validation if len(validation) else None
-
-
-def resolve(config: PretrainConfig, dataset: RowSource) -> PretrainConfig:
-    """The config with everything in it that the dataset decides; this is what is stored."""
-    identity = dataset.manifest.tokenizer
-    return dataclasses.replace(
-        config,
-        data=dataclasses.replace(
-            config.data,
-            tokenizer_fingerprint=identity.fingerprint,
-            attention=config.data.attention or dataset.manifest.attention,
-        ),
-        encoder=dataclasses.replace(config.encoder, vocab_size=identity.vocab_size),
-    )
-
-
-def check_padding(config: PretrainConfig, tokenizer: Tokenizer) -> None:
-    """Refuses a model that takes another id for padding than the rows do."""
-    if tokenizer.pad_id != config.encoder.pad_id:
-        raise UserError(
-            f"The dataset {config.data.path} pads its rows with id {tokenizer.pad_id}, and "
-            f"config.encoder.pad_id is {config.encoder.pad_id}. Set "
-            f"--config.encoder.pad_id={tokenizer.pad_id}."
         )
 
 
@@ -267,31 +239,31 @@ def check_shapes(config: PretrainConfig, mesh: Mesh) -> None:
             ) from error
 
 
-def checkpoint_record(
-    config: PretrainConfig, dataset: RowSource, progress: Progress
-) -> dict[str, Any]:
+def checkpoint_record(config: PretrainConfig, data: RunData, progress: Progress) -> dict[str, Any]:
     """What is stored beside the arrays."""
     return {
         "config": config_lib.to_dict(config),
         "examples_seen": progress.examples_seen,
-        "data_fingerprint": dataset.fingerprint,
-        "window": dataclasses.asdict(progress.window),
+        "data_fingerprint": data.fingerprint,
+        "datasets": data.fingerprints(),
+        "progress": progress.to_record(),
     }
 
 
 def announce(
     config: PretrainConfig,
-    dataset: RowSource,
+    plan: Plan,
+    data: RunData,
     mesh: Mesh,
     progress: Progress,
     *,
     console: RunConsole,
 ) -> None:
     """Says what is about to happen."""
-    encoder, train = config.encoder, config.train
-    if progress.step >= train.num_steps:
+    encoder = config.encoder
+    if progress.step >= plan.num_steps:
         console.say(
-            f"nothing to do: the checkpoint has {progress.step:,} of {train.num_steps:,} steps"
+            f"nothing to do: the checkpoint has {progress.step:,} of {plan.num_steps:,} steps"
         )
         return
     console.say(
@@ -299,19 +271,30 @@ def announce(
         f"{encoder.vocab_size:,}, {count_params(encoder) / 1e6:,.1f}M parameters, "
         f"{encoder.compute_dtype}"
     )
-    examples = train.num_steps * train.batch_size
-    datasets = dataset.datasets if isinstance(dataset, MixedDataset) else [dataset]
-    weights = weights_of(dataset, config.data.weights)
-    for one, weight in zip(datasets, weights, strict=True):
-        share = weight / sum(weights)
-        part = f" ({share:.1%} of them from {one.folder})" if len(datasets) > 1 else ""
-        console.say(
-            f"data: {len(one):,} rows of {config.data.sequence_length} tokens; "
-            f"{train.num_steps:,} steps of {train.batch_size:,} rows{part} are "
-            f"{examples * share / len(one):,.1f} passes"
-        )
+    for phase in plan.phases:
+        for line in data_lines(phase, data):
+            console.say(line)
     shape = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     console.say(f"devices: {jax.device_count()} {jax.devices()[0].device_kind} ({shape})")
+
+
+def data_lines(phase: Phase, data: RunData) -> Iterator[str]:
+    """What a phase reads, a line for each dataset."""
+    source = data.of_path[phase.path]
+    mixed = isinstance(source.train, MixedDataset)
+    datasets = source.train.datasets if isinstance(source.train, MixedDataset) else [source.train]
+    parts = ""
+    if phase.num_microbatches > 1:
+        rows = phase.batch_size // phase.num_microbatches
+        parts = f" ({phase.num_microbatches:,} microbatches of {rows:,})"
+    for one, weight in zip(datasets, source.weights, strict=True):
+        share = weight / sum(source.weights)
+        part = f" ({share:.1%} of them from {one.folder})" if mixed else ""
+        passes = phase.num_steps * phase.batch_size * share / len(one)
+        yield (
+            f"data: {len(one):,} rows of {phase.sequence_length} tokens; {phase.num_steps:,} steps "
+            f"of {phase.batch_size:,} rows{parts}{part} are {passes:,.1f} passes"
+        )
 
 
 def keep_tokenizer(tokenizer: Tokenizer, workdir: Path) -> None:

@@ -27,7 +27,7 @@ def choose_step(store: CheckpointStore, step: int) -> int:
 
 
 def load_run(workdir: Path, mesh: Mesh, *, step: int = -1) -> tuple[PretrainConfig, Params, int]:
-    """The config, the verified weights and the step of a workdir's checkpoint.
+    """The config, the verified weights (their average, if kept) and the step of a checkpoint.
 
     This may be another machine than the run's, so the config leaves the kernels to it.
 
@@ -38,10 +38,12 @@ def load_run(workdir: Path, mesh: Mesh, *, step: int = -1) -> tuple[PretrainConf
     """
     config = read_config(workdir)
     config.encoder.attention_implementation = "auto"
-    target = {"params": abstract(abstract_params(config.encoder), mesh)}
+    # Where the run keeps an average of the weights, that is what was evaluated.
+    field = "average" if config.optimizer.average_decay else "params"
+    target = {field: abstract(abstract_params(config.encoder), mesh)}
     with CheckpointStore(workdir / CHECKPOINTS_FOLDER) as store:
         chosen = choose_step(store, step)
-        params = store.restore_part(chosen, target).state["params"]
+        params = store.restore_part(chosen, target).state[field]
     return config, params, chosen
 
 

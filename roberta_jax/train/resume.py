@@ -4,18 +4,21 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from roberta_jax import config as config_lib
 from roberta_jax.checkpoint.store import CheckpointStore, Restored
 from roberta_jax.config import PretrainConfig
-from roberta_jax.data.mixture import RowSource
 from roberta_jax.data.tokenizer import Tokenizer
 from roberta_jax.errors import UserError
 from roberta_jax.train import workdir as workdir_lib
-from roberta_jax.train.loop import Progress, Window
 from roberta_jax.train.metrics import read_lines
+from roberta_jax.train.plan import Plan
+from roberta_jax.train.progress import Progress
 from roberta_jax.train.restore import choose_step, load_run, load_run_tokenizer
+from roberta_jax.train.run_data import RunData
 from roberta_jax.train.state import TrainState
 from roberta_jax.train.transfer import check_transfer, transfer
 
@@ -57,7 +60,9 @@ def check_resume(workdir: Path, config: PretrainConfig, *, resume: str, init_fro
             "--workdir, or leave --init_from away to go on."
         )
     if steps:
-        workdir_lib.check_same_model(workdir, workdir_lib.read_config(workdir), config)
+        stored = workdir_lib.read_config(workdir)
+        workdir_lib.check_same_model(workdir, stored, config)
+        check_same_arrays(workdir, stored, config)
     elif not damaged:
         check_nothing_is_lost(workdir)
     if init_from:
@@ -66,6 +71,21 @@ def check_resume(workdir: Path, config: PretrainConfig, *, resume: str, init_fro
         with CheckpointStore(Path(init_from) / workdir_lib.CHECKPOINTS_FOLDER) as store:
             choose_step(store, -1)
         load_run_tokenizer(Path(init_from), stored)
+
+
+def check_same_arrays(workdir: Path, stored: PretrainConfig, wanted: PretrainConfig) -> None:
+    """Refuses settings with which the optimizer's part of a checkpoint is another one."""
+    before, after = stored.optimizer, wanted.optimizer
+    for name, then, now in (
+        ("moments_dtype", before.moments_dtype, after.moments_dtype),
+        ("average_decay", before.average_decay, after.average_decay),
+    ):
+        if then != now and (name == "moments_dtype" or 0 in (then, now)):
+            raise UserError(
+                f"config.optimizer.{name} is {now}, and the checkpoints in {workdir} were written "
+                f"with {then}: they hold other arrays. Set it to {then}, or begin a run in another "
+                f"--workdir, with --init_from={workdir}."
+            )
 
 
 def check_nothing_is_lost(workdir: Path) -> None:
@@ -98,12 +118,17 @@ def restore(
     return restored
 
 
-def progress_of(restored: Restored) -> Progress:
-    """Where the run of a checkpoint stood."""
-    return Progress(
-        step=restored.step,
-        examples_seen=restored.record["examples_seen"],
-        window=Window(**restored.record["window"]),
+def progress_of(restored: Restored, data: RunData) -> Progress:
+    """Where the run of a checkpoint stood; a dataset that was moved is known by its content."""
+    progress = Progress.from_record(restored.step, restored.record["progress"])
+    now = {fingerprint: path for path, fingerprint in data.fingerprints().items()}
+    then = restored.record["datasets"]
+    return progress.renamed(
+        {
+            path: now[fingerprint]
+            for path, fingerprint in then.items()
+            if fingerprint in now and path not in data.of_path
+        }
     )
 
 
@@ -122,24 +147,26 @@ def new_state(
         return state
     source, params, step = load_run(Path(init_from), mesh)
     note("started", f"starting from the weights of {init_from}, step {step:,}")
-    params = transfer(
+    drawn = state.params
+    moved = transfer(
         params,
-        state.params,
+        drawn,
         source=source.encoder,
         target=config.encoder,
         source_tokenizer=load_run_tokenizer(Path(init_from), source),
         target_tokenizer=tokenizer,
         say=lambda line: note("transferred", line),
     )
-    return dataclasses.replace(state, params=params)
+    average = jax.tree.map(jnp.copy, moved) if state.average else {}
+    return dataclasses.replace(state, params=moved, average=average)
 
 
 def announce_resume(
-    config: PretrainConfig, dataset: RowSource, restored: Restored, *, note: Note
+    config: PretrainConfig, plan: Plan, data: RunData, restored: Restored, *, note: Note
 ) -> None:
     """Says where the run goes on, and what differs from then: settings, the data."""
     step, record = restored.step, restored.record
-    if step < config.train.num_steps:
+    if step < plan.num_steps:
         note("resumed", f"going on from step {step:,} ({record['examples_seen']:,} rows seen)")
     stored = config_lib.from_dict(PretrainConfig, record["config"])
     for name, (before, after) in workdir_lib.changed_settings(stored, config).items():
@@ -147,9 +174,9 @@ def announce_resume(
             "changed",
             f"changed since the checkpoint: config.{name} was {before!r}, is {after!r}",
         )
-    if record["data_fingerprint"] != dataset.fingerprint:
+    if record["data_fingerprint"] != data.fingerprint:
         note(
             "changed",
             f"changed since the checkpoint: the dataset, {record['data_fingerprint']} to "
-            f"{dataset.fingerprint}; the order of the rows is another one from here on",
+            f"{data.fingerprint}; the order of the rows is another one from here on",
         )

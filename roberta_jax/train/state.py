@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from roberta_jax.config import PretrainConfig
 from roberta_jax.encoder.model import Params, init_params
-from roberta_jax.optim.adamw import Optimizer, OptimizerState
+from roberta_jax.optim.optimizer import Optimizer, OptimizerState
 
 
 @jax.tree_util.register_dataclass
@@ -15,9 +15,15 @@ from roberta_jax.optim.adamw import Optimizer, OptimizerState
 class TrainState:
     """The state of a run after `step` updates."""
 
-    step: jax.Array  # int32 scalar.
+    step: jax.Array  # int32 scalar; updates that were left out are counted.
     params: Params
     optimizer: OptimizerState
+    average: Params  # Of the weights, like params; {} in a run without an average.
+
+    @property
+    def evaluated(self) -> Params:
+        """The weights that are evaluated and exported: the average, where there is one."""
+        return self.average or self.params
 
 
 def init_key(seed: int) -> jax.Array:
@@ -31,6 +37,15 @@ def init_key(seed: int) -> jax.Array:
 def init_state(config: PretrainConfig, optimizer: Optimizer) -> TrainState:
     """The state before the first update, a function of `config.seed`; call it under jit."""
     params = init_params(config.encoder, init_key(config.seed))
+    return with_params(config, optimizer, params)
+
+
+def with_params(config: PretrainConfig, optimizer: Optimizer, params: Params) -> TrainState:
+    """The state before the first update of a run that begins with these weights."""
     return TrainState(
-        step=jnp.zeros((), jnp.int32), params=params, optimizer=optimizer.init(params)
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        optimizer=optimizer.init(params),
+        # A copy: the two are donated, and so cannot be the same arrays.
+        average=jax.tree.map(jnp.copy, params) if config.optimizer.average_decay else {},
     )

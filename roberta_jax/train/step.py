@@ -1,8 +1,8 @@
-"""One update: masks → encoder → loss → gradient → new state, jitted as a whole.
+"""One update: masks → encoder → losses → gradient → new state, a pure function of (state, batch).
 
-The loss is the sum over all predictions of the global batch divided by their number. With
-microbatches, gradients of sums are added and divided once, so that the division into parts doesn't
-change the result.
+The loss is the sum over all predictions of the global batch divided by their number, and the same
+of its pairs. With microbatches, gradients of sums are added and divided once, so that the division
+into parts doesn't change the result.
 """
 
 import dataclasses
@@ -10,17 +10,22 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from roberta_jax.config import PretrainConfig
+from roberta_jax.data.rows import NextSentence
 from roberta_jax.encoder.dropout import row_keys
 from roberta_jax.encoder.model import Params, bind
-from roberta_jax.objective.loss import LossSums, masked_lm_sums
-from roberta_jax.objective.masking import MaskedBatch, Masker, masking_key
-from roberta_jax.optim.adamw import apply_updates, global_norm, make_optimizer
-from roberta_jax.parallel.tables import batch_sharding, constrain_microbatches, shardings
-from roberta_jax.train.state import TrainState, init_state
+from roberta_jax.objective.masking import masking_key
+from roberta_jax.optim.average import update_average
+from roberta_jax.optim.optimizer import Optimizer, apply_updates, global_norm
+from roberta_jax.optim.schedule import Schedule
+from roberta_jax.parallel.tables import (
+    constrain_like_moments,
+    constrain_microbatches,
+    sum_over_data,
+)
+from roberta_jax.train.inputs import BatchSums, InputMaker, Inputs, sums_of
+from roberta_jax.train.state import TrainState
 
 
 @jax.tree_util.register_dataclass
@@ -28,108 +33,113 @@ from roberta_jax.train.state import TrainState, init_state
 class StepMetrics:
     """What a step reports, as float32 scalars on the device."""
 
-    sums: LossSums
+    sums: BatchSums
     gradient_norm: jax.Array
     learning_rate: jax.Array
+    applied: jax.Array  # 1, or 0 where the gradient was not finite and the update is left out.
 
 
 def gradient_of_batch(
-    config: PretrainConfig, params: Params, batch: MaskedBatch, keys: jax.Array | None
-) -> tuple[Params, LossSums]:
+    config: PretrainConfig, params: Params, inputs: Inputs, *, num_microbatches: int
+) -> tuple[Params, BatchSums]:
     """The gradient of the batch's mean loss, summed over its microbatches.
 
     Args:
       config: the run.
       params: the weights.
-      batch: the global batch, [B, …].
-      keys: dropout keys [B] uint32, or None.
+      inputs: the global batch.
+      num_microbatches: parts that are computed one after the other.
 
     Returns:
       The gradient (float32, like params) and the sums of the batch.
     """
+    # Those of the *whole* batch: a mean of means would be biased. Never 0 / 0.
+    predictions = jnp.maximum(inputs.masked.weights.sum(), 1.0)
+    pairs = jnp.ones(())
+    if inputs.labels is not None:
+        pairs = jnp.maximum((inputs.labels != NextSentence.NONE).sum().astype(jnp.float32), 1.0)
 
     def loss_of(
-        params: Params, part: MaskedBatch, part_keys: jax.Array | None
-    ) -> tuple[jax.Array, LossSums]:
-        model = bind(config.encoder, params)
-        logits = model(part.tokens, part.positions, part_keys, segments=part.segments)
-        sums = masked_lm_sums(logits, part.targets, part.weights)
-        # The count of the *whole* batch: a mean of means would be biased. Never 0 / 0.
-        return sums.loss / jnp.maximum(batch.weights.sum(), 1.0), sums
+        params: Params, part: Inputs, counts: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, BatchSums]:
+        weight = config.objective.z_loss_weight
+        sums = sums_of(bind(config.encoder, params), part, z_loss=weight > 0)
+        loss = sums.masked.loss
+        if weight:
+            loss += weight * sums.z_loss
+        loss /= counts[0]
+        if part.labels is not None:
+            loss += sums.pairs.loss / counts[1]
+        return loss, sums
 
     gradient_of = jax.grad(loss_of, has_aux=True)
-    parts = config.train.num_microbatches
-    if parts == 1:
-        return gradient_of(params, batch, keys)
+    if num_microbatches == 1:
+        return gradient_of(params, inputs, (predictions, pairs))
 
     def split(x: jax.Array) -> jax.Array:
         # Every microbatch takes rows from every device, so no row moves.
-        return jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
+        rows = x.reshape(x.shape[0] // num_microbatches, num_microbatches, *x.shape[1:])
+        return jnp.swapaxes(rows, 0, 1)
 
-    def add(
-        total: tuple[Params, LossSums], part: tuple[MaskedBatch, jax.Array | None]
-    ) -> tuple[tuple[Params, LossSums], None]:
-        return jax.tree.map(jnp.add, total, gradient_of(params, *part)), None
+    def accumulate(
+        shared: tuple[Params, tuple[jax.Array, jax.Array]], rows: Inputs
+    ) -> tuple[Params, BatchSums]:
+        params, counts = shared
 
-    microbatches = constrain_microbatches(jax.tree.map(split, (batch, keys)))
-    zero = LossSums(*(jnp.zeros(()) for _ in dataclasses.fields(LossSums)))
-    total, _ = jax.lax.scan(add, (jax.tree.map(jnp.zeros_like, params), zero), microbatches)
-    return total
+        def add(
+            total: tuple[Params, BatchSums], part: Inputs
+        ) -> tuple[tuple[Params, BatchSums], None]:
+            return jax.tree.map(jnp.add, total, gradient_of(params, part, counts)), None
+
+        microbatches = constrain_microbatches(jax.tree.map(split, rows))
+        zero = (jax.tree.map(jnp.zeros_like, params), BatchSums.zero())
+        return jax.lax.scan(add, zero, microbatches)[0]
+
+    return sum_over_data(accumulate, (params, (predictions, pairs)), inputs)
 
 
 def make_step(
-    config: PretrainConfig, masker: Masker
-) -> tuple[
-    Callable[[], TrainState],
-    Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, StepMetrics]],
-]:
-    """The pure functions of a run.
+    config: PretrainConfig,
+    maker: InputMaker,
+    optimizer: Optimizer,
+    rate: Schedule,
+    *,
+    num_microbatches: int,
+) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, StepMetrics]]:
+    """`step(state, batch) -> (state, StepMetrics)`.
 
-    Returns:
-      `init() -> TrainState` and `step(state, batch) -> (state, StepMetrics)`, where batch has
-      tokens [B, T] int32, index [B] uint32, epoch [B] uint32.
+    The batch has what `InputMaker` takes. An update whose gradient or loss is not finite is left
+    out: everything but the step's number stays as it was.
     """
-    optimizer, rate = make_optimizer(config.optimizer, config.train.num_steps)
-
-    def init() -> TrainState:
-        return init_state(config, optimizer)
 
     def step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, StepMetrics]:
-        masked = masker(batch["tokens"], batch["index"], batch["epoch"], masking_key(config.seed))
-        keys = row_keys(config.seed, state.step, masked.tokens.shape[0])
-        gradient, sums = gradient_of_batch(config, state.params, masked, keys)
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-        metrics = StepMetrics(sums, global_norm(gradient), rate(state.step))
-        params = apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, optimizer_state), metrics
+        keys = row_keys(config.seed, state.step, batch["tokens"].shape[0])
+        inputs = maker(batch, masking_key(config.seed), keys)
+        gradient, sums = gradient_of_batch(
+            config, state.params, inputs, num_microbatches=num_microbatches
+        )
+        gradient = constrain_like_moments(gradient)
+        norm, learning_rate = global_norm(gradient), rate(state.step)
+        updates, moments = optimizer.update(
+            gradient, state.optimizer, state.params, learning_rate=learning_rate
+        )
+        new = TrainState(
+            step=state.step,
+            params=apply_updates(state.params, updates),
+            optimizer=moments,
+            average=state.average,
+        )
+        if config.optimizer.average_decay:
+            average = update_average(
+                state.average,
+                new.params,
+                num_updates=state.step,
+                decay=config.optimizer.average_decay,
+            )
+            new = dataclasses.replace(new, average=average)
+        applied = jnp.isfinite(norm) & jnp.isfinite(sums.masked.loss)
+        new = jax.tree.map(lambda after, before: jnp.where(applied, after, before), new, state)
+        new = dataclasses.replace(new, step=state.step + 1)
+        return new, StepMetrics(sums, norm, learning_rate, applied.astype(jnp.float32))
 
-    return init, step
-
-
-def compile_step(
-    config: PretrainConfig, masker: Masker, mesh: Mesh
-) -> tuple[
-    Callable[[], TrainState],
-    Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, StepMetrics]],
-    TrainState,
-]:
-    """`make_step` jitted over a mesh, the state donated and sharded by the tables.
-
-    Returns:
-      init, step, and the state's shapes (a TrainState of ShapeDtypeStructs without sharding).
-      Call all of them under `jax.set_mesh(mesh)`.
-    """
-    init, step = make_step(config, masker)
-    shapes = jax.eval_shape(init)
-    placed = shardings(shapes, mesh)
-    whole = NamedSharding(mesh, P())
-    return (
-        jax.jit(init, out_shardings=placed),
-        jax.jit(
-            step,
-            in_shardings=(placed, batch_sharding(mesh)),
-            out_shardings=(placed, whole),
-            donate_argnums=0,
-        ),
-        shapes,
-    )
+    return step

@@ -19,6 +19,7 @@ _MAY_DIFFER = (
     "encoder.vocab_size",
     "encoder.vocab_padding_multiple",
     "encoder.max_positions",
+    "encoder.next_sentence_head",
 )
 _ROLES = ("bos_id", "pad_id", "eos_id", "unk_id", "mask_id")
 
@@ -41,7 +42,8 @@ def transfer(
     """The weights of `old` in the shapes of `new`.
 
     Positions beyond those of `old` repeat them from the first on. Tokens that both vocabularies
-    have keep their row and their bias in the head; the others keep what `new` has drawn.
+    have keep their row and their bias in the head; the others keep what `new` has drawn, and so
+    does a next-sentence head that `old` has not.
 
     Args:
       old: trained weights, on the mesh.
@@ -62,6 +64,12 @@ def transfer(
             f"another vocabulary: {shared:,} of its {target.vocab_size:,} entries are also in the "
             f"old one and keep their weights; {target.vocab_size - shared:,} begin as drawn"
         )
+    if source.next_sentence_head != target.next_sentence_head:
+        say(
+            "the next-sentence head is left out"
+            if source.next_sentence_head
+            else "the next-sentence head begins as drawn"
+        )
     positions = _position_rows(source, target)
     if source.max_positions != target.max_positions:
         say(
@@ -81,8 +89,10 @@ def transfer(
     @functools.partial(jax.jit, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, new))
     def moved(old: Params, new: Params) -> Params:
         embedding, head = old["embedding"], old["head"]
+        # A head that only one of the two has is left out, or stays as drawn.
+        parts = {name: old.get(name, drawn) for name, drawn in new.items()}
         return {
-            **old,
+            **parts,
             "embedding": {
                 **embedding,
                 "token": {

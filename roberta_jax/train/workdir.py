@@ -34,6 +34,7 @@ _MODEL_IDENTITY = (
     "encoder.position_offset",
     "encoder.pad_id",
     "encoder.num_token_types",
+    "encoder.next_sentence_head",
     "encoder.layer_norm_epsilon",
 )
 
@@ -142,7 +143,18 @@ def check_same_model(
 def changed_settings(stored: PretrainConfig, wanted: PretrainConfig) -> dict[str, tuple[Any, Any]]:
     """Settings that differ: path → (stored, wanted)."""
     before, after = config_lib.field_paths(stored), config_lib.field_paths(wanted)
-    return {name: (before[name], after[name]) for name in after if before[name] != after[name]}
+    changes: dict[str, tuple[Any, Any]] = {}
+    if len(stored.phases) != len(wanted.phases):
+        one, other = (
+            " + ".join(phase.duration for phase in config.phases) or "none"
+            for config in (stored, wanted)
+        )
+        changes["phases"] = (one, other)
+    return changes | {
+        name: (before[name], after[name])
+        for name in after
+        if before.get(name) != after[name] and not ("phases" in changes and "phases[" in name)
+    }
 
 
 def replace_text(path: Path, text: str) -> None:

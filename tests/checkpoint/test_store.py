@@ -378,6 +378,21 @@ def test_the_policy_lets_old_ones_go_and_remembers_the_best_over_a_restart(tmp_p
         assert store.steps() == kept
 
 
+def test_the_best_is_the_best_on_the_rows_of_the_newest(tmp_path):
+    config = CheckpointConfig(keep_last=1, keep_best=1)
+    with CheckpointStore(tmp_path, config) as store:
+        for step, rows, loss in (
+            (1, "128", 1.0),
+            (2, "512", 3.0),
+            (3, "512", 2.5),
+            (4, "512", 2.8),
+        ):
+            record = {"evaluation_loss_nats": loss, "evaluated_on": rows}
+            store.save(step, make_state(step), record)
+        store.wait()
+        assert store.steps() == [3, 4]
+
+
 def test_the_loss_of_a_checkpoint_that_was_replaced_counts_no_more(tmp_path):
     config = CheckpointConfig(keep_last=1, keep_best=1)
     with CheckpointStore(tmp_path, config) as store:

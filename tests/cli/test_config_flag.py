@@ -7,7 +7,7 @@ from absl import flags as absl_flags
 
 from roberta_jax.cli.config_flag import config_first, config_of, define_config, fields_help
 from roberta_jax.cli.main import main
-from roberta_jax.config import PretrainConfig, field_paths
+from roberta_jax.config import PhaseConfig, PretrainConfig, field_paths
 from roberta_jax.errors import UserError
 from roberta_jax.train import pretrain as pretrain_module
 from roberta_jax.train.workdir import write_config
@@ -22,8 +22,8 @@ def recipe(tmp_path, monkeypatch):
 
 def test_the_config_of_a_workdir_is_a_recipe(tmp_path):
     write_config(tmp_path, tiny_config("data"))
-    config = parse(f"--config={tmp_path / 'config.json'}", "--config.train.num_steps=30")
-    assert config == tiny_config("data", train__num_steps=30)
+    config = parse(f"--config={tmp_path / 'config.json'}", "--config.train.duration=30 steps")
+    assert config == tiny_config("data", train__duration="30 steps")
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         parse(f"--config={tmp_path / 'config.json'}")
@@ -42,7 +42,7 @@ def test_a_file_gives_the_config_and_overrides_change_single_fields(recipe):
     assert parse(f"-config={recipe}", "-config.seed=8") == tiny_config(seed=8)
     config = parse(
         f"--config={recipe}",
-        "--config.train.num_steps=30",
+        "--config.train.duration=30 steps",
         "--config.optimizer.peak_learning_rate=1e-2",
         "--config.optimizer.clip_global_norm=inf",
         "--config.data.path=a/b",
@@ -51,7 +51,7 @@ def test_a_file_gives_the_config_and_overrides_change_single_fields(recipe):
     )
     assert config == tiny_config(
         "a/b",
-        train__num_steps=30,
+        train__duration="30 steps",
         optimizer__peak_learning_rate=1e-2,
         optimizer__clip_global_norm=math.inf,
         masking__mask_special_tokens=True,
@@ -117,17 +117,20 @@ def refusal(capsys, *arguments):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("--config.train.num_stepps=3", "Did you mean --config.train.num_steps"),
-        ("--config.num_steps=3", "Did you mean --config.train.num_steps"),
+        ("--config.train.duratoin=3", "Did you mean --config.train.duration"),
+        ("--config.batch_size=3", "Did you mean --config.train.batch_size"),
+        ("--config.phases[0].batch_size=3", "--config.phases[0].batch_size: no such field"),
         ("--config.optimizer.learning_rate=3", "--config.optimizer.peak_learning_rate"),
         ("--config.xyzzy=3", "--config.xyzzy: no such field. `roberta-jax pretrain --help`"),
         ("--config.train=3", "--config.train: no such field"),
-        ("--config.train.num_steps=abc", "--config.train.num_steps=abc: invalid literal for int"),
-        ("--config.train.num_steps=1.5", "--config.train.num_steps=1.5"),
+        ("--config.train.batch_size=abc", "--config.train.batch_size=abc: invalid literal for int"),
+        ("--config.train.batch_size=1.5", "--config.train.batch_size=1.5"),
+        ("--config.train.duration=20", "config.train.duration is '20'; it must be a number with"),
+        ("--config.train.duration=5%", "in steps, tokens or epochs"),
         ("--config.optimizer.beta1=x", "--config.optimizer.beta1=x: could not convert"),
         ("--config.masking.mask_special_tokens=maybe", "Non-boolean"),
-        ("--config.train.num_steps", "Missing value for flag --config.train.num_steps"),
-        ("--config.train.num_steps=0", "config.train.num_steps is 0; it must be at least 1"),
+        ("--config.train.batch_size", "Missing value for flag --config.train.batch_size"),
+        ("--config.train.batch_size=0", "config.train.batch_size is 0; it must be at least 1"),
         ("--config.masking.rate=2", "config.masking.rate is 2.0; it must be in (0, 1)"),
     ],
 )
@@ -169,3 +172,12 @@ def test_a_mistake_that_explains_itself_is_said_as_it_is(recipe):
     )
     with pytest.raises(UserError, match=r"^Choose a size\.$"):
         parse(f"--config={recipe}")
+
+
+def test_the_fields_of_a_phase_can_be_overridden(tmp_path):
+    phases = (PhaseConfig(duration="90%", batch_size=8), PhaseConfig(duration="10%"))
+    config = tiny_config("data", phases=phases)
+    recipe = write_config_file(tmp_path / "phases.py", config)
+    found = parse(f"--config={recipe}", "--config.phases[0].batch_size=16")
+    assert [phase.batch_size for phase in found.phases] == [16, 0]
+    assert found.phases[1] == phases[1]

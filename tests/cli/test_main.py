@@ -50,7 +50,7 @@ def test_every_verb_explains_itself_and_its_flags(capsys, verb):
 
 def test_help_wins_over_flags_that_are_wrong(capsys):
     assert main(["pretrain", "--config=nowhere.py", "--help"]) == 0
-    assert "--config.train.num_steps=" in capsys.readouterr().out
+    assert "--config.train.duration=" in capsys.readouterr().out
 
 
 def test_an_unknown_verb_is_told_which_there_are(capsys):

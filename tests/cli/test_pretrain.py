@@ -46,13 +46,30 @@ def test_the_flags_reach_the_run(recipe, monkeypatch):
     seen = {}
 
     def pretrain(config, workdir, **options):
-        seen.update(options, workdir=workdir, steps=config.train.num_steps)
+        seen.update(options, workdir=workdir, duration=config.train.duration)
         return 7
 
     monkeypatch.setattr(pretrain_module, "pretrain", pretrain)
-    flags = ("--resume=must", "--init_from=other", "--config.train.num_steps=99")
+    flags = ("--resume=must", "--init_from=other", "--config.train.duration=99 steps")
     assert command(recipe, "a", *flags) == 7
-    assert seen == {"resume": "must", "init_from": "other", "workdir": "a", "steps": 99}
+    assert seen == {
+        "resume": "must",
+        "init_from": "other",
+        "workdir": "a",
+        "duration": "99 steps",
+    }
+
+
+def test_explain_tells_and_writes_nothing(recipe, tmp_path, capsys):
+    workdir = tmp_path / "new"
+    assert command(recipe, workdir, "--explain") == 0
+    said = capsys.readouterr().out
+    assert "in all      20 steps, 320 rows, 10,240 tokens" in said
+    assert not workdir.exists()
+    assert main(["pretrain", f"--config={recipe}", "--explain"]) == 0  # No workdir is needed.
+    assert capsys.readouterr().out == said
+    assert command(recipe, workdir, "--explain", "--config.schedule.warmup=99 steps") == 2
+    assert "99 of the 20 steps" in capsys.readouterr().err
 
 
 def bad_dataset(folder, **options):
@@ -69,6 +86,11 @@ def bad_dataset(folder, **options):
         ("--config.data.sequence_length=16", "has rows of 32 tokens"),
         ("--config.train.batch_size=12", "cannot be split over 8 devices"),
         ("--config.train.num_microbatchs=2", "Did you mean --config.train.num_microbatches"),
+        ("--config.schedule.warmup=50 steps", "50 of the 20 steps that the schedule has"),
+        ("--config.schedule.warmup=100%", "20 of the 20 steps that the schedule has"),
+        ("--config.train.num_microbatches=3", "a divisor of train.batch_size=16"),
+        ("--config.masking.num_slots=4", "config.masking.num_slots is 4; it must be 0, or from 5"),
+        ("--config.encoder.next_sentence_head=true", "has no pairs of segments"),
         ("--config.mesh.tensor=3", "does not fill the 8 visible devices"),
         ("--resume=must", "has no checkpoint"),
         ("--resume=5", "It has: none"),

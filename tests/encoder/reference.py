@@ -1,7 +1,7 @@
 """The encoder in NumPy and float64, without flax and jax: what the tests compare with.
 
 `drop(x, *sites)` stands for dropout at a site of the network: (0,) is the embedding's, (1 + depth,
-0 | 1 | 2) a layer's attention probabilities, attention output and MLP output.
+0 | 1 | 2 | 3) a layer's attention probabilities, attention output, MLP output and activation.
 """
 
 import math
@@ -76,7 +76,7 @@ def attention(x, real, params, num_heads, drop=unchanged):
 def layer(x, real, params, num_heads, drop=unchanged):
     attended = attention(x, real, params["attention"], num_heads, lambda w: drop(w, 0))
     x = layer_norm(x + drop(attended, 1), params["attention_norm"])
-    hidden = gelu(linear(x, params["mlp"]["up"]))
+    hidden = drop(gelu(linear(x, params["mlp"]["up"])), 3)
     return layer_norm(x + drop(linear(hidden, params["mlp"]["down"]), 2), params["mlp_norm"])
 
 

@@ -101,7 +101,7 @@ def test_dropout_comes_after_layer_norm():
     expected = reference.embed(tokens, wide(params), lambda x, site: drop(x))
     y = run(params, tokens, KEYS)
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5)
-    assert abs((np.asarray(y) == 0).mean() - CONFIG.dropout_rate) < 0.05
+    assert abs((np.asarray(y) == 0).mean() - CONFIG.embedding_dropout_rate) < 0.05
 
 
 def test_the_longest_row_reaches_the_last_of_max_positions_plus_2_rows():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from roberta_jax.encoder.heads import MaskedLanguageModelHead
+from roberta_jax.encoder.heads import MaskedLanguageModelHead, NextSentenceHead
 from tests.encoder import reference
 from tests.encoder.tiny import CONFIG, functional, generator, initial_weights, wide
 
@@ -66,3 +66,30 @@ def test_the_projection_is_given_and_the_bias_starts_at_0():
     assert set(weights) == {"dense", "norm", "bias"}
     assert weights["bias"].dtype == jnp.float32
     assert not np.any(weights["bias"]) and not np.any(weights["dense"]["bias"])
+
+
+# ---- Next sentence ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_the_next_sentence_head_is_dense_tanh_and_a_projection_to_two(kind):
+    config = dataclasses.replace(CONFIG, compute_dtype=kind)
+    params, run = functional(lambda: NextSentenceHead(config, rngs=nnx.Rngs(0)))
+    states = generator(3).standard_normal((2, 5, CONFIG.hidden_size)).astype(np.float32)
+    hidden = np.tanh(reference.linear(wide(states), wide(params)["dense"]))
+    expected = reference.linear(hidden, wide(params)["projection"])
+    logits = jax.jit(run)(params, states)
+    assert (logits.shape, logits.dtype) == ((2, 5, 2), jnp.float32)
+    atol = 1e-5 if kind == "float32" else 0.05
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=atol)
+
+
+def test_the_weights_of_the_next_sentence_head():
+    weights = initial_weights(lambda: NextSentenceHead(CONFIG, rngs=nnx.Rngs(0)))
+    shapes = jax.tree.map(lambda leaf: leaf.shape, weights)
+    assert shapes == {
+        "dense": {"kernel": (32, 32), "bias": (32,)},
+        "projection": {"kernel": (32, 2), "bias": (2,)},
+    }
+    assert not np.any(weights["dense"]["bias"]) and not np.any(weights["projection"]["bias"])
+    assert abs(np.asarray(weights["dense"]["kernel"]).std() / 0.02 - 1) < 5 / np.sqrt(2 * 1024)

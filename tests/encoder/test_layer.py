@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from roberta_jax.encoder.layer import Layer, gelu
 from tests.encoder import reference
-from tests.encoder.tiny import CONFIG, dropped, functional, generator, wide
+from tests.encoder.tiny import (
+    CONFIG,
+    WITHOUT_DROPOUT,
+    dropped,
+    functional,
+    generator,
+    wide,
+)
 
 KEYS = np.array([11, 22, 33], np.uint32)
 
@@ -58,28 +65,31 @@ def test_layer_norm_comes_after_each_sublayer():
     np.testing.assert_allclose(run(params, x, real), expected, rtol=0, atol=1e-5)
 
 
-def test_dropout_falls_on_probabilities_and_on_both_sublayers_with_keys_of_their_own():
+def test_dropout_falls_on_probabilities_sublayers_and_activation_with_keys_of_their_own():
     params, run = make()
     x, real = inputs()
-    drop = dropped(KEYS, CONFIG)
-
-    def drop_in_layer(y, site):
-        # Rates are told apart by the second number of a site, so one goes in front.
-        if site == 0:
-            rates = dataclasses.replace(CONFIG, dropout_rate=CONFIG.attention_dropout_rate)
-            return dropped(KEYS, rates)(y, site)
-        return drop(y, site)
-
-    expected = reference.layer(wide(x), real, wide(params), CONFIG.num_heads, drop_in_layer)
+    drop = dropped(KEYS, CONFIG, in_layer=True)
+    expected = reference.layer(wide(x), real, wide(params), CONFIG.num_heads, drop)
     np.testing.assert_allclose(run(params, x, real, KEYS), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("rate", ["dropout_rate", "attention_dropout_rate"])
-def test_each_rate_can_be_0_alone(rate):
-    params, run = make(dataclasses.replace(CONFIG, **{rate: 0.0}))
+@pytest.mark.parametrize(
+    "rate", ["dropout_rate", "attention_dropout_rate", "activation_dropout_rate"]
+)
+def test_each_rate_can_be_the_only_one(rate):
+    rates = {**WITHOUT_DROPOUT, rate: 0.5}
+    config = dataclasses.replace(CONFIG, **rates)
+    params, run = make(config)
     x, real = inputs()
-    assert not np.allclose(run(params, x, real, KEYS), run(params, x, real), atol=1e-2)
-    _, without = make(dataclasses.replace(CONFIG, dropout_rate=0.0, attention_dropout_rate=0.0))
-    np.testing.assert_allclose(
-        without(params, x, real, KEYS), run(params, x, real), rtol=0, atol=1e-6
-    )
+    drop = dropped(KEYS, config, in_layer=True)
+    expected = reference.layer(wide(x), real, wide(params), CONFIG.num_heads, drop)
+    found = run(params, x, real, KEYS)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    assert not np.allclose(found, run(params, x, real), atol=1e-2)
+
+
+def test_without_rates_keys_change_nothing_and_the_embedding_has_its_own_rate():
+    config = dataclasses.replace(CONFIG, **{**WITHOUT_DROPOUT, "embedding_dropout_rate": 0.5})
+    params, run = make(config)
+    x, real = inputs()
+    np.testing.assert_array_equal(run(params, x, real, KEYS), run(params, x, real))

@@ -9,19 +9,21 @@ from hypothesis import strategies as st
 
 from roberta_jax.config import EncoderConfig
 from roberta_jax.encoder.dropout import row_keys
-from roberta_jax.encoder.model import abstract_params, bind, count_params
+from roberta_jax.encoder.model import abstract_params, bind, count_params, init_params
 from roberta_jax.objective.loss import masked_lm_sums
 from roberta_jax.parallel.tables import path_name
 from tests.encoder import reference
 from tests.encoder.reference import PAD
 from tests.encoder.tiny import (
     CONFIG,
+    WITHOUT_DROPOUT,
     dropped,
     generator,
     initial_params,
     model_logits,
     model_states,
     params_of_seed,
+    random_like,
     random_params,
     random_tokens,
     wide,
@@ -255,7 +257,7 @@ def test_dropout_needs_keys_and_other_keys_drop_something_else():
     plain, dropped_states = states(params, tokens), states(params, tokens, KEYS)
     assert not np.allclose(plain, dropped_states, atol=0.1)
     assert not np.allclose(dropped_states, states(params, tokens, KEYS + np.uint32(1)), atol=0.1)
-    without = dataclasses.replace(CONFIG, dropout_rate=0.0, attention_dropout_rate=0.0)
+    without = dataclasses.replace(CONFIG, **WITHOUT_DROPOUT)
     np.testing.assert_allclose(
         model_states(without)(params, tokens, KEYS), plain, rtol=0, atol=1e-6
     )
@@ -321,6 +323,72 @@ def test_one_segment_is_the_row_as_it_is():
     one = jax.jit(lambda params: bind(CONFIG, params).states(tokens, segments=segments))(PARAMS)
     real = tokens != PAD
     np.testing.assert_array_equal(one[real], states(PARAMS, tokens)[real])
+
+
+# ---- Next sentence -------------------------------------------------------------------------------
+
+WITH_NEXT_SENTENCE = dataclasses.replace(CONFIG, next_sentence_head=True)
+STARTS = np.array([[0, 9, 0], [0, 4, 7], [0, 0, 0]], np.int32)
+
+
+@jax.jit
+def outputs(params, tokens, keys=None):
+    model = bind(WITH_NEXT_SENTENCE, params)
+    return model.outputs(tokens, POSITIONS, keys, starts=STARTS)
+
+
+def test_without_the_setting_there_is_no_next_sentence_head_and_with_it_the_others_stay():
+    ours = named_leaves(initial_params())
+    assert not [name for name in ours if "next" in name]
+    init = jax.jit(lambda: init_params(WITH_NEXT_SENTENCE, jax.random.key(0)))
+    both = named_leaves(init())
+    own = {name.removeprefix("next_sentence_head/") for name in both.keys() - ours.keys()}
+    assert own == {"dense/kernel", "dense/bias", "projection/kernel", "projection/bias"}
+    for name, leaf in ours.items():
+        np.testing.assert_array_equal(leaf, both[name])
+    # Its draw is no other's.
+    kernels = [both[f"{name}/dense/kernel"].ravel() for name in ("next_sentence_head", "head")]
+    kernels.append(both["embedding/token/embedding"][4:36].ravel())
+    assert np.abs(np.corrcoef(kernels) - np.eye(3)).max() < 5 / np.sqrt(1024)
+    assert count_params(WITH_NEXT_SENTENCE) == count_params(CONFIG) + 32 * 32 + 32 + 32 * 2 + 2
+
+
+@pytest.mark.parametrize("keys", [None, KEYS], ids=["evaluation", "dropout"])
+def test_outputs_are_the_logits_of_the_call_and_those_of_the_states_at_the_starts(keys):
+    params = random_like(abstract_params(WITH_NEXT_SENTENCE), 3)
+    tokens = random_tokens(1)
+    found, next_sentence = outputs(params, tokens, keys)
+    others = {name: leaf for name, leaf in params.items() if name != "next_sentence_head"}
+    np.testing.assert_allclose(found, logits(others, tokens, POSITIONS, keys), rtol=0, atol=1e-6)
+    assert (next_sentence.shape, next_sentence.dtype) == ((3, 3, 2), jnp.float32)
+    drop = reference.unchanged if keys is None else dropped(keys, CONFIG)
+    states = reference.states(wide(params), tokens, CONFIG.num_heads, drop)
+    vectors = np.take_along_axis(states, STARTS[..., None], axis=1)
+    head = wide(params)["next_sentence_head"]
+    expected = reference.linear(
+        np.tanh(reference.linear(vectors, head["dense"])), head["projection"]
+    )
+    np.testing.assert_allclose(next_sentence, expected, rtol=0, atol=2e-5)
+
+
+def test_outputs_know_segments_and_token_types():
+    config = dataclasses.replace(WITH_NEXT_SENTENCE, num_token_types=2)
+    params, tokens = random_like(abstract_params(config), 3), random_tokens(1)
+    segments = np.repeat([[1, 2]], 3, axis=0).repeat((9, 7), axis=1)
+    types = (np.arange(16) % 9 > 4) * np.ones((3, 1), np.int32)
+
+    @jax.jit
+    def run(params, segments, types):
+        model = bind(config, params)
+        options = {"segments": segments, "token_types": types}
+        both = model.outputs(tokens, POSITIONS, **options, starts=STARTS)
+        return both, model(tokens, POSITIONS, **options)
+
+    (found, next_sentence), expected = run(params, segments, types)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    for changed in ((segments, 0 * types), (np.ones_like(segments), types)):
+        (_, another), _ = run(params, *changed)
+        assert np.abs(next_sentence - another)[0, 1].max() > 1e-3
 
 
 # ---- Inside --------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from roberta_jax.encoder.task_model import (
 )
 from roberta_jax.parallel.tables import path_name, spec_of
 from tests.encoder import reference
-from tests.encoder.tiny import CONFIG, random_like, random_tokens, wide
+from tests.encoder.tiny import CONFIG, WITHOUT_DROPOUT, random_like, random_tokens, wide
 
 HEADS = {
     "classification": TaskHead(task="classification", num_outputs=3, dropout_rate=0.5),
@@ -62,9 +62,7 @@ def test_scores_are_those_of_the_formula(task):
     ],
 )
 def test_dropout_of_the_head_is_where_transformers_has_it(task, offset, dropped):
-    still = dataclasses.replace(
-        CONFIG, dropout_rate=0.0, attention_dropout_rate=0.0, position_offset=offset
-    )
+    still = dataclasses.replace(CONFIG, **WITHOUT_DROPOUT, position_offset=offset)
     text = str(
         jax.make_jaxpr(
             lambda params: bind_task(still, HEADS[task], params)(random_tokens(2), KEYS)

@@ -20,8 +20,10 @@ CONFIG = EncoderConfig(
     num_heads=4,
     mlp_size=48,
     max_positions=16,
+    embedding_dropout_rate=0.15,
     dropout_rate=0.1,
     attention_dropout_rate=0.25,
+    activation_dropout_rate=0.2,
     compute_dtype="float32",
 )
 
@@ -94,12 +96,26 @@ def model_logits(config):
     )
 
 
-def dropped(keys, config):
-    """The `drop` of `reference` that the model applies with these row keys."""
+# No dropout at all.
+WITHOUT_DROPOUT = dict.fromkeys(
+    [
+        *("embedding_dropout_rate", "dropout_rate", "attention_dropout_rate"),
+        "activation_dropout_rate",
+    ],
+    0.0,
+)
+
+
+def dropped(keys, config, *, in_layer=False):
+    """The `drop` of `reference` that the model, or a layer, applies with these row keys."""
+    in_order = (
+        *(config.attention_dropout_rate, config.dropout_rate, config.dropout_rate),
+        config.activation_dropout_rate,
+    )
 
     def drop(x, *sites):
-        on_attention = sites[1:] == (0,)
-        rate = config.attention_dropout_rate if on_attention else config.dropout_rate
+        of_layer = in_layer or len(sites) == 2
+        rate = in_order[sites[-1]] if of_layer else config.embedding_dropout_rate
         at_site = keys
         for site in sites:
             at_site = site_keys(at_site, site)

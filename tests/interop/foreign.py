@@ -13,6 +13,8 @@ from tests.train.runs import WORDS, make_text
 
 FAMILIES = ("roberta", "xlm-roberta", "bert")
 POSITIONS = 24  # Of the longest text.
+# Changes to `config_values("bert")` that give the class with both heads.
+PRETRAINING = {"architectures": ["BertForPreTraining"]}
 
 
 # ---- Tokenizers ---------------------------------------------------------------------------------
@@ -165,6 +167,13 @@ def make_tensors(values, seed=0):
         f"{norm}.weight": (width,),
         f"{norm}.bias": (width,),
     }
+    if values["architectures"] == ["BertForPreTraining"]:
+        shapes |= {
+            "bert.pooler.dense.weight": (width, width),
+            "bert.pooler.dense.bias": (width,),
+            "cls.seq_relationship.weight": (2, width),
+            "cls.seq_relationship.bias": (2,),
+        }
     tensors = {name: generator.normal(0, 0.3, shape) for name, shape in shapes.items()}
     if values["type_vocab_size"] == 1:  # As in every published RoBERTa.
         tensors[f"{base}.embeddings.token_type_embeddings.weight"][:] = 0

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from roberta_jax import config as c
 from roberta_jax.checkpoint.store import CheckpointStore
+from roberta_jax.encoder.model import abstract_params
 from roberta_jax.errors import MachineError, UserError
 from roberta_jax.interop import huggingface as huggingface_module
 from roberta_jax.interop.export_model import export_model
@@ -134,7 +135,7 @@ def test_the_card_is_that_of_the_run(exported, complete):
         "20 updates, 320 rows of 32 tokens. It began with random weights.",
         f"| loss | {last['loss_nats']:.4f} nats |",
         f"| perplexity | {last['perplexity']:,.3f} |",
-        "| updates | 20 of 20 |",
+        "| updates | 20, of a run of 20 steps |",
         "| documents | ",
         "On held-out rows, at step 20",
     ):
@@ -163,7 +164,9 @@ def test_an_older_checkpoint(complete, exported, tmp_path):
     assert same == [False, True]
     card = (tmp_path / "out" / "README.md").read_text()
     assert (
-        "10 updates, 160 rows" in card and "at step 10," in card and "| updates | 10 of 20" in card
+        "10 updates, 160 rows" in card
+        and "at step 10," in card
+        and "| updates | 10, of a run" in card
     )
 
 
@@ -285,6 +288,46 @@ def test_an_imported_model_comes_out_as_it_came_in(tmp_path, family):
     card = (tmp_path / "out" / "README.md").read_text()
     assert "imported by roberta_jax from tiny." in card and f"- {family}" in card
     assert str(tmp_path) not in card
+
+
+def test_a_bert_with_both_heads_comes_out_as_it_came_in(tmp_path):
+    tensors = foreign.write_folder(tmp_path / "tiny", "bert", **foreign.PRETRAINING)
+    said = []
+    import_model(tmp_path / "tiny", tmp_path / "run", say=said.append)
+    assert not [line for line in said if "left out" in line]
+    assert len(export(tmp_path / "run", tmp_path / "out")) == 1
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    assert found.keys() == tensors.keys() and "cls.seq_relationship.weight" in tensors
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(found[name], tensor)
+    values = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert values["architectures"] == ["BertForPreTraining"]
+    assert read_huggingface(tmp_path / "out").config.next_sentence_head
+    assert "| next-sentence head | included |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_roberta_leaves_its_next_sentence_head_here_and_says_so(tmp_path):
+    foreign.write_folder(tmp_path / "tiny")
+    import_model(tmp_path / "tiny", tmp_path / "run", say=lambda line: None)
+    export(tmp_path / "run", tmp_path / "plain")
+    config, params, _ = loaded(tmp_path / "run")
+    config.encoder.next_sentence_head = True
+    own = abstract_params(config.encoder)["next_sentence_head"]
+    params["next_sentence_head"] = jax.tree.map(lambda leaf: np.ones(leaf.shape), own)
+    write_config(tmp_path / "run", config)
+    with CheckpointStore(tmp_path / "run" / "checkpoints", config.checkpoint) as store:
+        record = {"config": c.to_dict(config), "examples_seen": 1, "data_fingerprint": "0"}
+        store.save(1, {"params": jax.device_put(params)}, record)
+    said = export(tmp_path / "run", tmp_path / "out")
+    assert said[0] == (
+        "left out, since transformers has no roberta with one: the next-sentence head"
+    )
+    assert said[1].startswith("roberta, step 1,")
+    for name in ("model.safetensors", "config.json"):
+        plain, found = ((tmp_path / place / name).read_bytes() for place in ("plain", "out"))
+        assert plain == found
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| next-sentence head | left out: transformers has no roberta with one |" in card
 
 
 def test_a_roberta_with_another_kind_of_tokenizer_stays_a_roberta(tmp_path):

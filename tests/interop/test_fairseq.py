@@ -147,6 +147,7 @@ def test_the_model_is_that_of_the_equivalent_hugging_face_folder(
     found = read_fairseq(folder)
     assert_same_model(found, wanted)
     assert (found.config.dropout_rate, found.config.attention_dropout_rate) == (0.2, 0.05)
+    assert found.config.embedding_dropout_rate == 0.2
     text = "The old river carried nobody, <mask>!"
     assert found.tokenizer.encode(text) == wanted.tokenizer.encode(text)
     assert found.tokenizer.mask_id == VALUES["vocab_size"] - 1
@@ -202,6 +203,9 @@ def test_heads_follow_from_the_architecture_where_nothing_says_them(folder, tens
     assert_refused(folder, "does not say how many attention heads", "encoder_attention_heads")
     write_checkpoint(folder, model, settings={**ARGS, "dropout": None, "attention_dropout": "x"})
     assert read_fairseq(folder).config.dropout_rate == 0.1
+    assert read_fairseq(folder).config.activation_dropout_rate == 0
+    write_checkpoint(folder, model, settings={**ARGS, "activation_dropout": 0.15})
+    assert read_fairseq(folder).config.activation_dropout_rate == 0.15
 
 
 # ---- Models that are not supported ----------------------------------------------------------

@@ -7,6 +7,7 @@ import platform
 
 import pytest
 
+from roberta_jax.config import PhaseConfig
 from roberta_jax.data.manifest import Manifest
 from roberta_jax.errors import UserError
 from roberta_jax.interop.model_card import is_our_card, model_card
@@ -17,9 +18,9 @@ RECORD = {"examples_seen": 12_345, "data_fingerprint": "0123456789abcdef"}
 EVALUATION = {"kind": "eval", "loss_nats": 2.5, "perplexity": 12.182, "masked_accuracy": 0.4321}
 
 
-def make(folder, lines=(), *, record=RECORD, data="", **changes):
+def make(folder, lines=(), *, record=RECORD, data="", config=None, **changes):
     """The card of a run whose record has these lines."""
-    config = runs.tiny_config(data)
+    config = config or runs.tiny_config(data)
     config.encoder.vocab_size = 300
     config.data.tokenizer_fingerprint = "fedcba9876543210"
     text = "".join(json.dumps(line) + "\n" for line in lines)
@@ -49,11 +50,13 @@ def test_the_recipe_and_the_size(tmp_path):
         "| layers | 2 |",
         "| vocabulary | 300 |",
         "| longest text, in tokens | 32 |",
-        "| updates | 20 of 20 |",
+        "| updates | 20, of a run of 20 steps |",
         "| batch | 16 rows of 32 tokens |",
         "| masking | dynamic, 15% of the tokens: 80% masked, 10% random, 10% unchanged |",
         "| optimizer | AdamW, beta1 0.9, beta2 0.98, epsilon 1e-06, weight decay 0.01 (bert) |",
-        "| learning rate | 0.001, 4 steps of warm-up, linear decay |",
+        "| learning rate | 0.001, warm-up of 4 steps, linear decay |",
+        "| objective | masked tokens |",
+        "| dropout | embedding 0.1, sublayers 0.1, attention 0.1, activation 0 |",
         "| gradient clip | none |",
         "| seed | 3 |",
         'fill_mask("He opened the <mask> and went out.")',
@@ -146,6 +149,103 @@ def test_a_clip_is_told(tmp_path):
     assert not math.isinf(config.optimizer.clip_global_norm)
     options = {"name": "a", "step": 1, "family": "roberta", "mask_token": "<mask>"}
     assert "| gradient clip | 0.5 |" in model_card(config, tmp_path, RECORD, **options)
+
+
+def test_phases_are_told_one_by_one(tmp_path):
+    config = runs.tiny_config("a/first", train__duration="")
+    config.data.sequence_length = 128
+    config.phases = (
+        PhaseConfig(duration="7038 steps", batch_size=65536),
+        PhaseConfig(
+            duration="1563 steps",
+            path="b/second",
+            sequence_length=512,
+            peak_learning_rate=4e-3,
+            warmup="12.8%",
+        ),
+    )
+    card = make(tmp_path, config=config)
+    for line in (
+        "| updates | 20, of a run of 2 phases |",
+        "| phase 1 | 7038 steps, 65,536 rows of 128 tokens |",
+        "| phase 2 | 1563 steps, 16 rows of 512 tokens, learning rate anew: 0.004, "
+        "warm-up of 12.8% |",
+        "| dataset | first, second, fingerprint 0123456789abcdef |",
+    ):
+        assert line in card.splitlines(), line
+    assert "12,345 rows of 128 and 512 tokens." in card and "| batch |" not in card
+    config.train.duration = "1e9 tokens"
+    assert "| updates | 20, of a run of 1e9 tokens |" in make(tmp_path, config=config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"masking__kind": "static", "masking__whole_words": True, "masking__rate": 0.2},
+            "| masking | static (10 masks of a row), 20% of the tokens, whole words: 80% masked, "
+            "10% random, 10% unchanged |",
+        ),
+        (
+            {"masking__mask_special_tokens": True},
+            "| masking | dynamic, 15% of the tokens, special ones too: 80% masked, 10% random, "
+            "10% unchanged |",
+        ),
+        (
+            {"optimizer__kind": "lamb", "optimizer__bias_correction": False},
+            "| optimizer | LAMB, beta1 0.9, beta2 0.98, epsilon 1e-06, weight decay 0.01 (bert), "
+            "no bias correction |",
+        ),
+        (
+            {"optimizer__average_decay": 0.999},
+            "| weights | exponential average over the updates, decay 0.999 |",
+        ),
+        (
+            {"objective__z_loss_weight": 1e-4, "encoder__next_sentence_head": True},
+            "| objective | masked tokens, next sentence, z-loss of weight 0.0001 |",
+        ),
+        (
+            {"encoder__next_sentence_head": True},
+            "| next-sentence head | left out: transformers has no roberta with one |",
+        ),
+        (
+            {"encoder__embedding_dropout_rate": 0.3, "encoder__activation_dropout_rate": 0.05},
+            "| dropout | embedding 0.3, sublayers 0.1, attention 0.1, activation 0.05 |",
+        ),
+    ],
+)
+def test_what_differs_from_the_recipe_of_roberta_is_told(tmp_path, changes, line):
+    card = make(tmp_path, config=runs.tiny_config(**changes))
+    assert line in card.splitlines()
+    assert line not in make(tmp_path).splitlines()
+
+
+def test_a_bert_has_its_next_sentence_head(tmp_path):
+    config = runs.tiny_config(encoder__next_sentence_head=True)
+    card = make(tmp_path, config=config, family="bert")
+    assert "| next-sentence head | included |" in card.splitlines()
+    assert "next-sentence" not in make(tmp_path, family="bert")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"kind": "polynomial", "power": 0.5, "warmup": "28.43%"},
+         "warm-up of 28.43%, polynomial decay of power 0.5"),
+        ({"kind": "cosine", "final_share": 0.1},
+         "warm-up of 4 steps, cosine decay to 0.1 of the peak"),
+        ({"kind": "inverse_sqrt", "final_share": 0.1},
+         "warm-up of 4 steps, decay with the inverse square root of the step"),
+        ({"kind": "warmup_stable_decay", "decay": "20%"},
+         "warm-up of 4 steps, constant, then decay over the last 20%"),
+    ],
+)  # fmt: skip
+def test_schedules(tmp_path, changes, text):
+    settings = {
+        f"schedule__{name}": value for name, value in {"warmup": "4 steps", **changes}.items()
+    }
+    card = make(tmp_path, config=runs.tiny_config(**settings))
+    assert f"| learning rate | 0.001, {text} |" in card.splitlines()
 
 
 def test_our_cards_are_recognized(tmp_path):

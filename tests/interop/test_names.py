@@ -27,6 +27,17 @@ def test_the_names_and_shapes_are_those_of_transformers(family):
     assert found == {name: tensor.shape for name, tensor in tensors.items()}
 
 
+def test_the_names_and_shapes_of_a_bert_with_both_heads():
+    values = foreign.config_values("bert", **foreign.PRETRAINING)
+    config = encoder_config(values, pathlib.Path("model"))
+    wanted = {name: tensor.shape for name, tensor in foreign.make_tensors(values).items()}
+    assert tensor_shapes(config, "bert") == wanted
+    # The head of a task takes their place.
+    head = TaskHead(task="span", num_outputs=2)
+    names = tensor_shapes(config, "bert", head=head)
+    assert not [name for name in names if "pooler" in name or name.startswith("cls.")]
+
+
 @pytest.mark.parametrize("family", foreign.FAMILIES)
 @pytest.mark.parametrize("task", TASKS)
 def test_every_weight_of_every_head_has_a_name_of_its_own(task, family):
@@ -68,6 +79,7 @@ def test_the_names_of_heads(task, family):
         ("roberta", "choice", "RobertaForMultipleChoice"),
         ("xlm-roberta", "tokens", "XLMRobertaForTokenClassification"),
         ("bert", "classification", "BertForSequenceClassification"),
+        ("bert", "pretraining", "BertForPreTraining"),
     ],
 )
 def test_classes(family, task, name):
@@ -78,6 +90,8 @@ def test_a_weight_that_no_row_covers_is_an_error():
     for path in ("layers/mlp/side/kernel", "embedding/words/embedding", "head/pooler/kernel"):
         with pytest.raises(KeyError, match="every weight must be covered"):
             tensor_name(path, "roberta")
+    with pytest.raises(KeyError, match="every weight must be covered"):
+        tensor_name("next_sentence_head/dense/kernel", "roberta")
 
 
 def test_kernels_are_transposed_and_layers_are_stacked():

@@ -10,15 +10,18 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from roberta_jax import config as config_lib  # noqa: E402
+from roberta_jax.data.rows import NextSentence  # noqa: E402
 from roberta_jax.encoder import heads as heads_module  # noqa: E402
 from roberta_jax.encoder import layer as layer_module  # noqa: E402
 from roberta_jax.encoder.dropout import dropout, site_keys  # noqa: E402
 from roberta_jax.encoder.layer import Layer  # noqa: E402
 from roberta_jax.encoder.model import bind, count_params  # noqa: E402
 from roberta_jax.encoder.task_model import TaskHead  # noqa: E402
-from roberta_jax.interop.names import tensor_name  # noqa: E402
+from roberta_jax.interop.names import PRETRAINING, tensor_name  # noqa: E402
 from roberta_jax.objective.loss import cross_entropy, masked_lm_sums  # noqa: E402
-from roberta_jax.optim.adamw import apply_updates, make_optimizer  # noqa: E402
+from roberta_jax.objective.next_sentence import next_sentence_sums  # noqa: E402
+from roberta_jax.optim.optimizer import apply_updates, make_optimizer  # noqa: E402
+from roberta_jax.optim.schedule import Stretch, make_schedule  # noqa: E402
 from roberta_jax.parallel.tables import path_name  # noqa: E402
 from tests.interop import peers  # noqa: E402
 
@@ -176,8 +179,12 @@ def test_loss_and_gradients(name, segments):
 def test_ten_updates_of_adamw():
     peer = peers.make_peer()
     config, params = peers.ours(peer)
-    settings = config_lib.OptimizerConfig(peak_learning_rate=3e-3, warmup_steps=4, weight_decay=0.1)
-    optimizer, rate = make_optimizer(settings, 20)
+    settings = config_lib.OptimizerConfig(peak_learning_rate=3e-3, weight_decay=0.1)
+    optimizer = make_optimizer(settings)
+    stretch = Stretch(
+        first_step=0, end_step=20, peak_learning_rate=3e-3, warmup_steps=4, decay_steps=0
+    )
+    rate = make_schedule(config_lib.ScheduleConfig(), [stretch])
     decayed = [
         p
         for name, p in peer.named_parameters()
@@ -195,18 +202,52 @@ def test_ten_updates_of_adamw():
         tokens, types = peers.make_rows(peer, seed=step)
         positions, targets, labels = masked_positions(peer, tokens, seed=100 + step)
         for group in theirs.param_groups:
-            group["lr"] = float(rate(step))
+            group["lr"] = float(rate(np.int32(step)))
         theirs.zero_grad()
         peer(**peers.torch_inputs(peer, tokens, types), labels=labels).loss.backward()
         theirs.step()
         _, gradients = masked_lm_loss(config, tokens, types, positions, targets)(params)
-        updates, state = update(gradients, state, params)
+        learning_rate = rate(np.int32(step))
+        updates, state = update(gradients, state, params, learning_rate=learning_rate)
         params = apply_updates(params, updates)
     wanted = peers.ours(peer)[1]
     moved = jax.tree.map(lambda a, b: np.linalg.norm(a - b) / np.linalg.norm(b), wanted, begin)
     assert min(jax.tree.leaves(_without_key_bias(moved))) > 1e-3  # Far more than the tolerance.
     # Adam divides the key bias's rounding by its own size: its steps mean nothing.
     assert_close_by_norm(_without_key_bias(params), _without_key_bias(wanted), UPDATES_RTOL)
+
+
+# ---- Next sentence ------------------------------------------------------------------------------
+
+
+def test_next_sentence_logits_loss_and_gradients():
+    """BertForPreTraining's loss is the sum of both means."""
+    peer = peers.make_peer("bert", PRETRAINING)
+    peer.config.architectures = ["BertForPreTraining"]
+    config, params = peers.ours(peer)
+    assert config.next_sentence_head
+    tokens, types = peers.make_rows(peer)
+    positions, targets, labels = masked_positions(peer, tokens)
+    next_sentence = np.array([[NextSentence.NEXT], [NextSentence.RANDOM], [NextSentence.RANDOM]])
+    their_labels = torch.tensor(next_sentence[:, 0] == NextSentence.RANDOM).long()  # 0: is next.
+    theirs = peer(
+        **peers.torch_inputs(peer, tokens, types), labels=labels, next_sentence_label=their_labels
+    )
+    theirs.loss.backward()
+    starts = np.zeros((3, 1), np.int32)
+
+    def run(params):
+        model = bind(config, params)
+        logits, next_logits = model.outputs(tokens, positions, token_types=types, starts=starts)
+        masked = masked_lm_sums(logits, targets, jnp.ones(targets.shape))
+        pairs = next_sentence_sums(next_logits, next_sentence)
+        return masked.loss / masked.count + pairs.loss / pairs.count, next_logits
+
+    (loss, found), gradients = jax.jit(jax.value_and_grad(run, has_aux=True))(params)
+    wanted = theirs.seq_relationship_logits.detach().numpy()
+    np.testing.assert_allclose(found[:, 0], wanted, rtol=0, atol=STATES_ATOL)
+    assert float(loss) == pytest.approx(theirs.loss.item(), rel=LOSS_RTOL)
+    assert_gradients_agree(gradients, gradients_of_peer(peer, config, params))
 
 
 # ---- Heads of tasks -----------------------------------------------------------------------------

@@ -98,6 +98,8 @@ def test_every_value_survives(tmp_path, family):
         position_offset=0 if family == "bert" else 5,
         pad_id=4,
         num_token_types=3,
+        next_sentence_head=family == "bert",
+        embedding_dropout_rate=0.25,
         dropout_rate=0.25,
         attention_dropout_rate=0.125,
         layer_norm_epsilon=3e-7,
@@ -132,6 +134,48 @@ def test_null_is_as_good_as_nothing(tmp_path, family):
 def test_padding_that_is_not_at_1_moves_the_first_position(tmp_path):
     config = read(tmp_path, {**ROBERTA_BASE, "pad_token_id": 3})
     assert (config.pad_id, config.position_offset, config.max_positions) == (3, 4, 510)
+
+
+# ---- The next-sentence head ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("architectures", "has"),
+    [
+        (["BertForPreTraining"], True),
+        (["BertForMaskedLM"], False),
+        (["BertForMaskedLM", "BertForPreTraining"], True),
+        ("BertForPreTraining", False),  # A list is what transformers writes.
+        (3, False),
+        (None, False),
+    ],
+)
+def test_bert_for_pretraining_has_a_next_sentence_head(tmp_path, architectures, has):
+    config = read(tmp_path, {**BERT_BASE, "architectures": architectures})
+    assert config.next_sentence_head == has
+
+
+def test_only_bert_is_written_with_a_next_sentence_head(tmp_path):
+    config = EncoderConfig(vocab_size=99, position_offset=0, next_sentence_head=True)
+    assert written(config, "bert")["architectures"] == ["BertForPreTraining"]
+    assert written(config, "roberta")["architectures"] == ["RobertaForMaskedLM"]
+    head = TaskHead(task="span", num_outputs=2)
+    assert written(config, "bert", head=head)["architectures"] == ["BertForQuestionAnswering"]
+    values = {**ROBERTA_BASE, "architectures": ["BertForPreTraining"]}
+    assert not read(tmp_path, values).next_sentence_head
+
+
+# ---- Dropout ------------------------------------------------------------------------------------
+
+
+def test_one_rate_of_transformers_is_that_of_the_embedding_and_of_the_sublayers(tmp_path):
+    values = {**BERT_BASE, "hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.2}
+    config = read(tmp_path, values)
+    assert (config.embedding_dropout_rate, config.dropout_rate) == (0.3, 0.3)
+    assert (config.attention_dropout_rate, config.activation_dropout_rate) == (0.2, 0.0)
+    config.embedding_dropout_rate, config.activation_dropout_rate = 0.5, 0.4
+    found = written(config, "bert")
+    assert found["hidden_dropout_prob"] == 0.3 and found["attention_probs_dropout_prob"] == 0.2
 
 
 # ---- What is refused ----------------------------------------------------------------------------
@@ -188,7 +232,7 @@ def test_other_computations_are_refused(tmp_path, name, value):
         ("max_position_embeddings", 2, "encoder.max_positions is 0"),
         ("layer_norm_eps", "small", "could not convert string to float: 'small'"),
         ("layer_norm_eps", -1, "encoder.layer_norm_epsilon is -1.0"),
-        ("hidden_dropout_prob", 1.0, "encoder.dropout_rate is 1.0"),
+        ("hidden_dropout_prob", 1.0, "encoder.embedding_dropout_rate is 1.0"),
         ("attention_probs_dropout_prob", [0.1], "float() argument must be"),
         ("initializer_range", {}, "float() argument must be"),
     ],

@@ -166,13 +166,16 @@ def test_weights_of_half_precision_are_read(tmp_path, family, dtype):
     assert_same_logits(roberta_jax.load(tmp_path), theirs.float())
 
 
-def test_bert_for_pretraining_loses_only_what_other_objectives_need(tmp_path):
+def test_bert_for_pretraining_loses_nothing_and_comes_out_again(tmp_path):
     theirs = their_model("bert", "BertForPreTraining")
     saved(tmp_path, theirs, "bert")
-    left_out = read_huggingface(tmp_path).left_out
-    assert {name.split(".")[-3 if "pooler" in name else -2] for name in left_out} == {
-        *("pooler", "seq_relationship")
-    }
+    model = read_huggingface(tmp_path)
+    assert model.left_out == [] and model.config.next_sentence_head
+    import_model(tmp_path, tmp_path / "run", say=quiet)
+    export_model(tmp_path / "run", tmp_path / "out", say=quiet)
+    again, wanted = opened(tmp_path / "out", "BertForPreTraining").state_dict(), theirs.state_dict()
+    assert again.keys() == wanted.keys()
+    assert all(torch.equal(again[name], tensor) for name, tensor in wanted.items())
     ids = ids_of(roberta_jax.load(tmp_path).tokenizer)
     wanted = their_outputs(theirs, ids).prediction_logits.numpy()
     found = roberta_jax.load(tmp_path).logits(ids)

@@ -230,6 +230,27 @@ def test_what_a_masked_language_model_has_no_place_for_is_told(family, extra):
     assert left_out == extra
 
 
+def test_a_bert_with_both_heads_goes_in_and_out_bit_for_bit():
+    config, tensors = make("bert", **foreign.PRETRAINING)
+    params, left_out = read(config, tensors, "bert")
+    assert left_out == []
+    head = params["next_sentence_head"]
+    for found, name in (
+        (head["dense"]["kernel"].T, "bert.pooler.dense.weight"),
+        (head["dense"]["bias"], "bert.pooler.dense.bias"),
+        (head["projection"]["kernel"].T, "cls.seq_relationship.weight"),
+        (head["projection"]["bias"], "cls.seq_relationship.bias"),
+    ):
+        np.testing.assert_array_equal(found, tensors[name])
+    again = dict(tensors_of(params, config, "bert"))
+    assert again.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert again[name].tobytes() == tensor.tobytes()
+    for name in [name for name in tensors if "pooler" in name or "seq_rel" in name]:
+        others = {other: tensor for other, tensor in tensors.items() if other != name}
+        assert_refused(config, others, f"1 missing, {name}.", family="bert")
+
+
 @pytest.mark.parametrize(
     ("family", "name"),
     [("roberta", "bert.pooler.dense.bias"), ("bert", "roberta.pooler.dense.bias"),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roberta_jax.objective.loss import LossSums, cross_entropy, masked_lm_sums
+from roberta_jax.objective.loss import LossSums, cross_entropy, masked_lm_sums, z_loss_sum
 
 ROWS, SLOTS, VOCAB, PADDED = 6, 5, 40, 48
 
@@ -141,3 +141,67 @@ def test_a_batch_without_predictions_has_sums_and_gradient_0():
     logits, targets, weights = draw(8)
     assert as_numbers(sums_of(logits, targets, 0 * weights)) == [0, 0, 0]
     np.testing.assert_array_equal(gradient_of(logits, targets, 0 * weights), 0)
+
+
+# ---- z-loss -------------------------------------------------------------------------------------
+
+z_loss_of = jax.jit(z_loss_sum)
+
+
+def log_totals(logits):
+    """In NumPy and float64."""
+    logits = logits[..., :VOCAB].astype(np.float64)
+    largest = logits.max(-1)
+    return np.log(np.exp(logits - largest[..., None]).sum(-1)) + largest
+
+
+@pytest.mark.parametrize("scale", [0.1, 3.0, 300.0])
+def test_the_z_loss_is_what_numpy_computes(scale):
+    logits, _, weights = draw(9, scale)
+    wanted = (log_totals(logits) ** 2 * weights).sum()
+    np.testing.assert_allclose(z_loss_of(logits, weights), wanted, rtol=2e-6)
+    assert z_loss_of(logits, weights).dtype == jnp.float32
+
+
+def test_the_z_loss_is_in_squared_nats_and_0_where_the_denominator_is_1():
+    logits = jnp.full((1, 1, 32), 2.0).at[..., 20:].set(-jnp.inf)
+    expected = (math.log(20) + 2) ** 2
+    np.testing.assert_allclose(z_loss_of(logits, jnp.ones((1, 1))), expected, rtol=1e-6)
+    logits = jax.nn.log_softmax(draw(10)[0][..., :VOCAB])
+    assert z_loss_of(logits, jnp.ones((ROWS, SLOTS))) < 1e-10
+
+
+@pytest.mark.parametrize("scale", [0.1, 3.0, 300.0])
+def test_the_gradient_of_the_z_loss_is_that_of_a_plain_formula(scale):
+    logits, _, weights = draw(11, scale)
+    gradient = jax.jit(jax.grad(z_loss_sum))(logits, weights)
+
+    def plain(logits):
+        return jnp.sum((jnp.log(jnp.exp(logits - largest).sum(-1)) + largest) ** 2 * weights)
+
+    largest = logits.max()
+    totals = log_totals(logits)
+    wide = logits[..., :VOCAB].astype(np.float64)
+    probabilities = np.exp(wide - totals[..., None])
+    expected = 2 * (totals * weights)[..., None] * probabilities
+    np.testing.assert_allclose(
+        gradient[..., :VOCAB], expected, rtol=2e-6 + 1e-7 * scale, atol=1e-6 * scale
+    )
+    assert np.all(np.isfinite(gradient)) and not np.any(gradient[..., VOCAB:])
+    if scale < 100:  # The plain formula overflows beyond.
+        theirs = jax.jit(jax.grad(plain))(logits[..., :VOCAB])
+        np.testing.assert_allclose(gradient[..., :VOCAB], theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_slots_without_weight_have_no_z_loss_and_no_gradient():
+    logits, _, weights = draw(12)
+    assert z_loss_of(logits, 0 * weights) == 0
+    gradient = np.asarray(jax.jit(jax.grad(z_loss_sum))(logits, weights))
+    np.testing.assert_array_equal(np.any(gradient != 0, axis=-1), weights > 0)
+
+
+def test_a_step_down_the_z_loss_brings_the_denominator_nearer_to_1():
+    logits, _, _ = draw(13)
+    weights = np.ones((ROWS, SLOTS), np.float32)
+    moved = logits - 0.1 * np.nan_to_num(jax.grad(z_loss_sum)(logits, weights))
+    assert np.all(np.abs(log_totals(moved)) < np.abs(log_totals(logits)))

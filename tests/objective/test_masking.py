@@ -133,6 +133,17 @@ def test_predictions_fill_the_first_of_a_fixed_number_of_slots():
     assert all(len(set(row)) == 5 for row in batch.positions.tolist())
 
 
+def test_more_slots_change_no_mask_and_short_rows_have_as_many_as_tokens():
+    plain, wide = dynamic(ROWS, np.arange(8), 0), masker(num_slots=9)(ROWS, np.arange(8), 0)
+    assert wide.positions.shape == (8, 9)
+    np.testing.assert_array_equal(wide.positions[:, :5], plain.positions)
+    np.testing.assert_array_equal(wide.weights.sum(1), plain.weights.sum(1))
+    np.testing.assert_array_equal(restored(wide), ROWS)
+    short = masker(num_slots=9)(ROWS[:, :6], np.arange(8), 0)  # Of a phase of shorter rows.
+    assert short.positions.shape == (8, 6)
+    np.testing.assert_array_equal(short.weights.sum(1), 1)
+
+
 def test_targets_are_the_original_tokens_and_nothing_else_changes():
     tokens, batch = large()
     np.testing.assert_array_equal(batch.targets, np.take_along_axis(tokens, batch.positions, 1))

@@ -47,6 +47,15 @@ def test_fairseq_decays_everything():
     assert all(value is True for value in mask.values())
 
 
+@pytest.mark.parametrize("layer", ["dense", "projection"])
+@pytest.mark.parametrize(("leaf", "in_bert"), [("kernel", True), ("bias", False)])
+def test_the_head_of_the_next_sentence_is_covered(layer, leaf, in_bert):
+    params = {"next_sentence_head": {layer: {leaf: 0}}}
+    name = f"next_sentence_head/{layer}/{leaf}"
+    assert named(decay_mask(params, "bert")) == {name: in_bert}
+    assert named(decay_mask(params, "fairseq")) == {name: True}
+
+
 def test_the_mask_has_the_structure_of_the_parameters():
     params = abstract_params(CONFIG)
     assert jax.tree.structure(decay_mask(params, "bert")) == jax.tree.structure(params)

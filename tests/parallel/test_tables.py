@@ -20,6 +20,7 @@ from roberta_jax.encoder.dropout import row_keys
 from roberta_jax.encoder.model import init_params
 from roberta_jax.encoder.task_model import TaskHead, abstract_task_params
 from roberta_jax.objective.masking import MaskedBatch
+from roberta_jax.optim.optimizer import make_optimizer
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.parallel.tables import (
     ACTIVATION_SPECS,
@@ -27,18 +28,21 @@ from roberta_jax.parallel.tables import (
     abstract,
     batch_sharding,
     constrain,
+    constrain_like_moments,
     constrain_microbatches,
+    moment_spec,
     path_name,
     shardings,
     spec_of,
+    sum_over_data,
 )
-from roberta_jax.train.step import gradient_of_batch, make_step
+from roberta_jax.train.inputs import Inputs
+from roberta_jax.train.state import init_state
+from roberta_jax.train.step import gradient_of_batch
 from tests.encoder.tiny import CONFIG, generator, initial_params, random_params, random_tokens
 
 BASE = EncoderConfig(vocab_size=50_265)
-TINY = PretrainConfig(
-    encoder=CONFIG, train=TrainConfig(batch_size=8, num_steps=10), optimizer=OptimizerConfig()
-)
+TINY = PretrainConfig(encoder=CONFIG, train=TrainConfig(batch_size=8), optimizer=OptimizerConfig())
 
 
 def mesh_of(*sizes):
@@ -56,8 +60,8 @@ def state_shapes(encoder=BASE, clip_global_norm=1.0):
         encoder=encoder,
         optimizer=OptimizerConfig(clip_global_norm=clip_global_norm),
     )
-    init, _ = make_step(config, None)
-    return jax.eval_shape(init)
+    optimizer = make_optimizer(config.optimizer)
+    return jax.eval_shape(lambda: init_state(config, optimizer))
 
 
 def bert_classifier_shapes():
@@ -75,7 +79,7 @@ def test_every_array_of_the_state_has_a_spec_of_no_higher_rank(clip_global_norm)
         assert len(spec_of(name)) <= leaf.ndim, name
 
 
-def test_moments_are_split_as_their_parameter():
+def test_moments_have_the_row_of_their_parameter():
     leaves = named(state_shapes())
     for name in leaves:
         if name.startswith("params/"):
@@ -122,10 +126,71 @@ def per_device(shapes, mesh):
     }
 
 
-def test_on_a_data_mesh_every_device_has_the_whole_state():
-    assert all(
-        whole == part for whole, part in per_device(state_shapes(), mesh_of(8, 1, 1)).values()
-    )
+def of_the_update(name):
+    return "/mu/" in name or "/nu/" in name or name.startswith("average/")
+
+
+def test_on_a_data_mesh_every_device_has_all_weights_and_a_part_of_the_moments():
+    parts = per_device(state_shapes(), mesh_of(8, 1, 1))
+    assert all(whole == part for name, (whole, part) in parts.items() if not of_the_update(name))
+    moments = [shapes for name, shapes in parts.items() if of_the_update(name)]
+    assert len(moments) == 50
+    held = sum(math.prod(part) for _, part in moments)
+    total = sum(math.prod(whole) for whole, _ in moments)
+    assert total / 8 <= held < 1.001 * total / 8  # ZeRO, stage 1.
+
+
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 4, 1), (2, 2, 2), (4, 1, 2), (1, 8, 1)])
+def test_moments_are_split_over_the_data_axis_whatever_the_parameters(sizes):
+    parts = per_device(state_shapes(), mesh_of(*sizes))
+    for name, (_, part) in parts.items():
+        if name.startswith("params/"):
+            short = name.removeprefix("params/")
+            for moment in ("mu", "nu"):
+                held = math.prod(parts[f"optimizer/1/{moment}/{short}"][1])
+                assert held * sizes[0] == math.prod(part), name
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape", "expected"),
+    [
+        (P(), (12, 768), P(None, "data")),
+        (P(None, "fsdp"), (514, 768), P(None, ("fsdp", "data"))),
+        (P("tensor", "fsdp"), (50_304, 768), P(("tensor", "data"), "fsdp")),
+        (P(None, "fsdp", "tensor"), (12, 768, 3072), P(None, "fsdp", ("tensor", "data"))),
+        (P(), (8, 3), P("data", None)),
+        (P(), (5, 3), P()),
+        (P(), (), P()),
+    ],
+)
+def test_the_longest_axis_that_divides_is_split_further(spec, shape, expected):
+    assert moment_spec(spec, shape, mesh_of(2, 2, 2)) == expected
+
+
+def test_a_gradient_is_split_as_the_moments_before_the_update():
+    gradient = {"layers": {"mlp": {"up": {"kernel": jnp.ones((2, 16, 32))}}}}
+    with jax.set_mesh(mesh_of(4, 2, 1)):
+        split = jax.jit(constrain_like_moments)(gradient)
+    assert split["layers"]["mlp"]["up"]["kernel"].sharding.shard_shape((2, 16, 32)) == (2, 8, 8)
+    assert constrain_like_moments(gradient) is gradient  # Without a mesh.
+
+
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 4, 1), (4, 1, 2), (2, 2, 2), (1, 8, 1)])
+def test_a_sum_over_rows_is_the_same_on_any_mesh(sizes):
+    rows = np.arange(64, dtype=np.float32).reshape(16, 4)
+    weight = np.full(4, 0.5, np.float32)
+
+    def weighted(shared, batch):
+        states = constrain(batch[:, None, :], "hidden")  # Works inside as well.
+        return {"sum": (states[:, 0] * shared).sum(axis=0), "count": jnp.float32(len(batch))}
+
+    mesh = mesh_of(*sizes)
+    with jax.set_mesh(mesh):
+        found = jax.jit(lambda w, r: sum_over_data(weighted, w, r))(
+            weight, jax.device_put(rows, batch_sharding(mesh))
+        )
+    np.testing.assert_allclose(found["sum"], rows.sum(axis=0) * 0.5)
+    assert found["count"] == 16
 
 
 @pytest.mark.parametrize(
@@ -195,7 +260,10 @@ def test_abstract_has_shape_type_and_sharding():
     assert jax.tree.structure(target) == jax.tree.structure(shapes)
     for (name, ours), theirs in zip(named(target).items(), jax.tree.leaves(shapes), strict=True):
         assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
-        assert ours.sharding == NamedSharding(mesh, spec_of(name))
+        spec = spec_of(name)
+        if of_the_update(name):
+            spec = moment_spec(spec, theirs.shape, mesh)
+        assert ours.sharding == NamedSharding(mesh, spec)
 
 
 def test_batches_are_split_by_row_over_data_and_fsdp():
@@ -237,7 +305,7 @@ def masked_batch():
     return MaskedBatch(tokens, positions, targets, weights)
 
 
-def gradient_and_sums_on(*sizes):
+def gradient_and_sums_on(*sizes, num_microbatches=1):
     """With dropout; on as many devices as the sizes ask for."""
     mesh = jax.make_mesh(
         sizes,
@@ -250,7 +318,9 @@ def gradient_and_sums_on(*sizes):
     placed = shardings(params, mesh)
 
     def run(params, batch):
-        return gradient_of_batch(TINY, params, batch, row_keys(3, jnp.uint32(4), 8))
+        inputs = Inputs(batch, keys=row_keys(3, jnp.uint32(4), 8))
+        gradient, sums = gradient_of_batch(TINY, params, inputs, num_microbatches=num_microbatches)
+        return gradient, sums.masked
 
     with jax.set_mesh(mesh):
         return jax.jit(
@@ -263,9 +333,14 @@ def on_one_device():
     return gradient_and_sums_on(1, 1, 1)
 
 
-@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2)])
-def test_loss_and_gradient_with_dropout_are_the_same_on_any_mesh(on_one_device, sizes):
-    gradient, sums = gradient_and_sums_on(*sizes)
+@pytest.mark.parametrize(
+    ("sizes", "num_microbatches"),
+    [((8, 1, 1), 1), ((2, 2, 2), 1), ((4, 1, 2), 2), ((2, 2, 2), 2)],
+)
+def test_loss_and_gradient_with_dropout_are_the_same_on_any_mesh(
+    on_one_device, sizes, num_microbatches
+):
+    gradient, sums = gradient_and_sums_on(*sizes, num_microbatches=num_microbatches)
     expected_gradient, expected_sums = on_one_device
     np.testing.assert_allclose(sums.loss, expected_sums.loss, rtol=1e-6)
     assert float(sums.correct) == float(expected_sums.correct) >= 5

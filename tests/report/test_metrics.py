@@ -59,6 +59,18 @@ def test_values_that_are_not_finite_are_not_in_a_series(tmp_path):
     assert math.isnan(run.last("train", "absent"))
 
 
+def test_a_series_can_be_over_the_rows_seen(tmp_path):
+    lines = [
+        {"kind": "train", "step": 1, "loss_nats": 5.0, "examples_seen": 64},
+        {"kind": "train", "step": 2, "loss_nats": 4.0},
+        {"kind": "train", "step": 3, "loss_nats": 3.0, "examples_seen": 192},
+    ]
+    run = read_metrics(write_workdir(tmp_path / "run", lines))
+    rows, losses = run.series("train", "loss_nats", "examples_seen")
+    assert (list(rows), list(losses)) == ([64, 192], [5.0, 3.0])
+    assert list(run.series("train", "loss_nats")[0]) == [1, 2, 3]
+
+
 def test_wall_time_adds_the_sessions_of_a_resumed_run(tmp_path):
     seconds = [10.0, 20.0, 5.0, 15.0]  # The second session began after 20 s.
     lines = [

@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from roberta_jax.config import PhaseConfig
 from roberta_jax.errors import UserError
 from roberta_jax.report import page
 from tests.report.workdirs import make_config, make_lines, write_workdir
@@ -74,6 +75,28 @@ def test_a_page_of_two_runs_shows_which_settings_differ(tmp_path):
     differing = structure.text.split("Settings that differ")[1].split("Every setting")[0]
     assert "train.batch_size" in differing and "64" in differing
     assert "encoder.num_layers" not in differing
+
+
+def test_a_page_says_what_its_curves_are_drawn_over(tmp_path):
+    folders = two_runs(tmp_path)
+    text = page.write_report(folders, tmp_path / "page.html").read_text()
+    assert "Over the rows seen" in Structure(text).text
+    text = page.write_report(folders[:1], tmp_path / "page.html").read_text()
+    assert "Over the rows seen" not in Structure(text).text
+
+
+def test_a_page_of_pairs_shows_how_often_the_order_was_told(tmp_path):
+    folder = write_workdir(tmp_path / "run", make_lines(num_steps=500, pairs=True))
+    structure = Structure(page.write_report([folder], tmp_path / "page.html").read_text())
+    assert [tag for tag, _ in structure.tags].count("figure") == 7
+    assert "next-sentence accuracy, last" in structure.text
+
+
+def test_a_page_of_phases_names_their_settings_by_number(tmp_path):
+    config = make_config(phases=(PhaseConfig(duration="90%"), PhaseConfig(duration="10%")))
+    folder = write_workdir(tmp_path / "run", make_lines(num_steps=50), config)
+    structure = Structure(page.write_report([folder], tmp_path / "page.html").read_text())
+    assert "phases[0].duration" in structure.text and "phases[1].warmup" in structure.text
 
 
 def test_two_runs_of_the_same_config_say_so(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from roberta_jax.report import plots
 from roberta_jax.report.metrics import read_metrics
-from tests.report.workdirs import make_lines, write_workdir
+from tests.report.workdirs import make_config, make_lines, write_workdir
 
 
 def make_runs(tmp_path, *many_lines):
@@ -57,6 +57,40 @@ def test_a_long_curve_is_thinned_to_means_that_end_at_the_last_step(tmp_path):
     steps, values = curves(plots.loss_figure([run]))["training"].get_xydata().T
     assert len(steps) == plots.MAX_POINTS and steps[-1] == 10_000
     assert values.mean() == pytest.approx(5000.5)
+
+
+def test_runs_of_different_batches_are_drawn_over_the_rows_seen_and_end_together(tmp_path):
+    adamw = write_workdir(
+        tmp_path / "adamw",
+        make_lines(num_steps=1600, log_every=8, batch_size=256),
+        make_config(train__batch_size=256),
+    )
+    lamb = write_workdir(
+        tmp_path / "lamb",
+        make_lines(num_steps=100, log_every=1, batch_size=4096),
+        make_config(train__batch_size=4096, optimizer__kind="lamb"),
+    )
+    runs = [read_metrics(adamw), read_metrics(lamb)]
+    for quantity in (plots.LOSS, *plots.QUANTITIES):
+        axes = plots.quantity_figure(runs, quantity).axes[0]
+        assert axes.get_xlabel() == "rows seen"
+        ends = [line.get_xdata()[-1] for line in axes.get_lines()]
+        assert set(ends) <= {409_600} and (ends or quantity.key == "next_sentence_accuracy")
+    alone = plots.loss_figure(runs[1:])
+    assert alone.axes[0].get_xlabel() == "step"
+    assert curves(alone)["training"].get_xdata()[-1] == 100
+
+
+def test_only_what_a_run_recorded_has_a_figure(tmp_path):
+    (pairs, single) = make_runs(
+        tmp_path, make_lines(num_steps=500, pairs=True), make_lines(num_steps=500)
+    )
+    (quantity,) = [one for one in plots.QUANTITIES if one.key == "next_sentence_accuracy"]
+    assert plots.has_values([single, pairs], quantity)
+    assert not plots.has_values([single], quantity)
+    axes = plots.quantity_figure([pairs], quantity).axes[0]
+    assert axes.get_title("left") == "Next-sentence accuracy"
+    assert axes.yaxis.get_major_formatter()(0.5) == "50%"
 
 
 def test_perplexity_has_a_logarithmic_axis_and_ticks_to_read(tmp_path):

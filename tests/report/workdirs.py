@@ -16,13 +16,26 @@ def make_config(**changes):
     config.data.sequence_length = 128
     config.train.batch_size = 32
     for path, value in changes.items():
-        section, field = path.split("__")
-        setattr(getattr(config, section), field, value)
+        section, _, field = path.rpartition("__")
+        setattr(getattr(config, section) if section else config, field, value)
     return config
 
 
-def make_lines(*, num_steps=2000, log_every=10, floor=2.2, seed=0, rate=1e-3, warmup=200):
-    """Lines of a run whose loss falls from ln(8000) towards `floor`."""
+def make_lines(
+    *,
+    num_steps=2000,
+    log_every=10,
+    floor=2.2,
+    seed=0,
+    rate=1e-3,
+    warmup=200,
+    batch_size=32,
+    pairs=False,
+):
+    """Lines of a run whose loss falls from ln(8000) towards `floor`.
+
+    With `pairs`, the run has learnt to tell which segment follows, too.
+    """
     noise = random.Random(seed)
     lines = [
         {"kind": "event", "step": 0, "event": "start", "message": "fresh start"},
@@ -35,13 +48,17 @@ def make_lines(*, num_steps=2000, log_every=10, floor=2.2, seed=0, rate=1e-3, wa
             line = {
                 "step": step,
                 "kind": kind,
-                "examples_seen": 32 * step,
+                "examples_seen": batch_size * step,
                 "loss_nats": loss,
                 "perplexity": math.exp(loss),
                 "masked_accuracy": max(0.0, 0.72 - 0.08 * loss),
                 "seconds": 0.9 * step,
             }
+            if pairs:
+                line["next_sentence_accuracy"] = 0.95 - 0.45 * math.exp(-step / num_steps)
+                line["next_sentence_loss_nats"] = 0.7 * math.exp(-step / num_steps)
             if kind == "train":
+                line["updates_skipped"] = 0
                 up, down = step / warmup, (num_steps - step) / (num_steps - warmup)
                 line["learning_rate"] = rate * min(up, down)
                 line["gradient_norm"] = abs(noise.gauss(0.6, 0.1)) + 12 * math.exp(-step / 60)

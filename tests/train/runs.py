@@ -14,7 +14,7 @@ from roberta_jax.checkpoint.store import CheckpointStore
 from roberta_jax.data.byte_bpe import train_byte_bpe
 from roberta_jax.data.prepare import prepare
 from roberta_jax.data.prepare_settings import PrepareSettings
-from roberta_jax.optim.adamw import make_optimizer
+from roberta_jax.optim.optimizer import make_optimizer
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.parallel.tables import abstract
 from roberta_jax.train import pretrain as pretrain_module
@@ -88,9 +88,10 @@ def tiny_config(data="", **changes):
             max_positions=SEQUENCE_LENGTH,
             compute_dtype="float32",
         ),
-        optimizer=c.OptimizerConfig(peak_learning_rate=1e-3, warmup_steps=4),
+        optimizer=c.OptimizerConfig(peak_learning_rate=1e-3),
+        schedule=c.ScheduleConfig(warmup="4 steps"),
         train=c.TrainConfig(
-            num_steps=20,
+            duration="20 steps",
             batch_size=16,
             log_every_steps=3,
             evaluate_every_steps=5,
@@ -136,7 +137,7 @@ def _entries(workdir):
 def restored(workdir, step, config, mesh=None):
     """(state as {path: array}, record) of a checkpoint, verified."""
     mesh = mesh or make_mesh(c.MeshConfig())
-    optimizer, _ = make_optimizer(config.optimizer, config.train.num_steps)
+    optimizer = make_optimizer(config.optimizer)
     encoder = dataclasses.replace(config.encoder, vocab_size=VOCAB_SIZE)
     resolved = dataclasses.replace(config, encoder=encoder)
     shapes = jax.eval_shape(lambda: init_state(resolved, optimizer))
@@ -160,21 +161,23 @@ def assert_same_state(left, right):
 
 def at_step(monkeypatch, number, action):
     """Lets `action` happen while a run computes update `number`."""
-    original = pretrain_module.compile_step
+    original = pretrain_module.make_programs
 
-    def compile_step(*arguments):
-        init, step, shapes = original(*arguments)
-
-        def watched(state, batch):
+    def watched(step):
+        def call(state, batch):
             new, metrics = step(state, batch)
             if int(new.step) == number:
                 action()
             return new, metrics
 
-        return init, watched, shapes
+        return call
 
-    monkeypatch.setattr(pretrain_module, "compile_step", compile_step)
-    return lambda: monkeypatch.setattr(pretrain_module, "compile_step", original)
+    def make_programs(*arguments):
+        programs = original(*arguments)
+        return dataclasses.replace(programs, steps=tuple(map(watched, programs.steps)))
+
+    monkeypatch.setattr(pretrain_module, "make_programs", make_programs)
+    return lambda: monkeypatch.setattr(pretrain_module, "make_programs", original)
 
 
 def workdir_copy(workdir, target):

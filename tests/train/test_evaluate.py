@@ -12,11 +12,14 @@ from jax.sharding import AxisType
 from roberta_jax.config import MeshConfig
 from roberta_jax.data.records import open_dataset
 from roberta_jax.encoder.model import bind, init_params
+from roberta_jax.objective.loss import LossSums
 from roberta_jax.objective.masking import Masker
+from roberta_jax.objective.next_sentence import NextSentenceSums
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.train import evaluate as evaluate_module
 from roberta_jax.train.evaluate import Evaluation, make_evaluator, perplexity
-from roberta_jax.train.pretrain import resolve
+from roberta_jax.train.inputs import BatchSums, InputMaker
+from roberta_jax.train.run_data import resolve
 from tests.train.runs import tiny_config
 
 
@@ -35,19 +38,12 @@ def params(config):
     return init_params(config.encoder, jax.random.key(8))
 
 
-def evaluate(config, rows, params, *, mesh=None, batch_size=16, num_microbatches=1, max_rows=10**6):
-    train = dataclasses.replace(
-        config.train,
-        batch_size=batch_size,
-        num_microbatches=num_microbatches,
-        evaluation_rows=max_rows,
-    )
-    config = dataclasses.replace(config, train=train)
+def evaluate(config, rows, params, *, mesh=None, batch_size=16, max_rows=10**6):
     mesh = mesh or make_mesh(MeshConfig())
+    maker = InputMaker.of(config, rows.tokenizer(), rows)
     with jax.set_mesh(mesh):
-        return make_evaluator(config, Masker.of(config.masking, rows.tokenizer()), mesh)(
-            params, rows
-        )
+        evaluator = make_evaluator(config.encoder, maker, mesh)
+        return evaluator(params, rows, batch_size=batch_size, max_rows=max_rows)
 
 
 def directly(config, rows, params, index):
@@ -90,13 +86,10 @@ def test_a_limit_takes_evenly_spaced_rows(config, rows, params):
     assert_equal(evaluate(config, rows, params, max_rows=10), wanted)
 
 
-@pytest.mark.parametrize(("batch_size", "num_microbatches"), [(8, 1), (64, 1), (64, 4)])
-def test_the_size_of_the_batches_does_not_change_it(
-    config, rows, params, batch_size, num_microbatches
-):
+@pytest.mark.parametrize("batch_size", [8, 64])
+def test_the_size_of_the_batches_does_not_change_it(config, rows, params, batch_size):
     wanted = directly(config, rows, params, np.arange(len(rows)))
-    found = evaluate(config, rows, params, batch_size=batch_size, num_microbatches=num_microbatches)
-    assert_equal(found, wanted)
+    assert_equal(evaluate(config, rows, params, batch_size=batch_size), wanted)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)], ids=str)
@@ -112,10 +105,8 @@ def test_the_devices_do_not_change_it(config, rows, params, shape):
 
 
 def test_every_call_uses_the_same_masks_and_no_dropout(config, rows, params):
-    mesh = make_mesh(MeshConfig())
-    with jax.set_mesh(mesh):
-        evaluator = make_evaluator(config, Masker.of(config.masking, rows.tokenizer()), mesh)
-        assert evaluator(params, rows) == evaluator(params, rows)
+    assert config.encoder.dropout_rate > 0
+    assert evaluate(config, rows, params) == evaluate(config, rows, params)
 
 
 def test_the_seed_of_the_run_does_not_change_it(config, rows, params):
@@ -143,5 +134,16 @@ def test_the_perplexity_of_what_is_not_a_number_is_infinite():
 
 
 def test_means_come_from_sums_and_nothing_is_divided_by_zero():
-    assert Evaluation.of(10.0, 2.0, 4.0) == Evaluation(2.5, 0.5, 4)
-    assert Evaluation.of(0.0, 0.0, 0.0) == Evaluation(0.0, 0.0, 0)
+    masked, pairs = LossSums(10.0, 2.0, 4.0), NextSentenceSums(3.0, 1.0, 2.0)
+    found = Evaluation.of(BatchSums(masked, pairs, 7.0))
+    assert found == Evaluation(2.5, 0.5, 4, 1.5, 0.5)
+    assert found.entry() == {
+        "loss_nats": 2.5,
+        "perplexity": math.exp(2.5),
+        "masked_accuracy": 0.5,
+        "next_sentence_loss_nats": 1.5,
+        "next_sentence_accuracy": 0.5,
+    }
+    nothing = Evaluation.of(jax.device_get(BatchSums.zero()))
+    assert math.isnan(nothing.loss_nats) and math.isnan(nothing.next_sentence_accuracy)
+    assert nothing.num_predictions == 0 and "next_sentence_accuracy" not in nothing.entry()

@@ -172,3 +172,23 @@ def test_what_happens_to_a_run_is_an_event_with_a_message(tmp_path):
         "message": "going on",
     }
     assert scalars(tmp_path) == {}
+
+
+def test_a_log_that_is_rewound_keeps_what_came_before_and_every_rollback(tmp_path):
+    with MetricsLog(tmp_path, after_step=-1) as log:
+        for step in (1, 2, 3):
+            log.write("train", step=step, examples_seen=step, loss_nats=float(step))
+        log.note("skipped", "left out", step=3, examples_seen=3)
+        log.rewind(1)
+        log.note("rolled_back", "first", step=2, examples_seen=3)
+        log.write("train", step=2, examples_seen=4, loss_nats=2.5)
+        log.rewind(1)
+        log.note("rolled_back", "second", step=2, examples_seen=4)
+        log.write("train", step=2, examples_seen=5, loss_nats=2.25)
+    lines = read_lines(tmp_path / "metrics.jsonl")
+    found = [line.get("message", line.get("loss_nats")) for line in lines]
+    assert found == [1.0, "first", "second", 2.25]
+    # A run that is stopped now and goes on from step 1 meets both again.
+    with MetricsLog(tmp_path, after_step=1):
+        pass
+    assert [line["step"] for line in read_lines(tmp_path / "metrics.jsonl")] == [1]

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +15,17 @@ from roberta_jax.config import MeshConfig
 from roberta_jax.data.records import open_dataset
 from roberta_jax.encoder.dropout import row_keys
 from roberta_jax.encoder.model import init_params
-from roberta_jax.objective.masking import MaskedBatch, Masker
-from roberta_jax.optim.schedule import linear_warmup_linear_decay
+from roberta_jax.objective.masking import MaskedBatch, Masker, masking_key
+from roberta_jax.optim.schedule import make_schedule
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.parallel.placement import place
-from roberta_jax.train.pretrain import resolve
+from roberta_jax.train.inputs import InputMaker, Inputs
+from roberta_jax.train.microbatches import with_microbatches
+from roberta_jax.train.plan import make_plan
+from roberta_jax.train.programs import make_programs
+from roberta_jax.train.run_data import resolve
 from roberta_jax.train.state import init_key
-from roberta_jax.train.step import compile_step, gradient_of_batch, masking_key
+from roberta_jax.train.step import gradient_of_batch
 from tests.train.runs import tiny_config
 
 ROWS = 16
@@ -63,8 +69,15 @@ def masked_of(data, config, weights_of_row=None):
 
 @functools.cache
 def gradient_function(num_microbatches, vocab_size):
-    config = tiny_config(train__num_microbatches=num_microbatches, encoder__vocab_size=vocab_size)
-    return jax.jit(lambda params, batch, keys: gradient_of_batch(config, params, batch, keys))
+    config = tiny_config(encoder__vocab_size=vocab_size)
+
+    @jax.jit
+    def gradient(params, batch, keys):
+        inputs = Inputs(batch, keys=keys)
+        tree, sums = gradient_of_batch(config, params, inputs, num_microbatches=num_microbatches)
+        return tree, sums.masked
+
+    return gradient
 
 
 def gradient(config, batch, num_microbatches, keys=KEYS):
@@ -121,11 +134,18 @@ def small_mesh(shape):
     return jax.make_mesh(shape, axes, devices=devices, axis_types=(AxisType.Auto,) * 3)
 
 
+def programs_of(config, data, mesh):
+    """The two functions of a run of one phase: its beginning, and its step."""
+    plan = with_microbatches(config, make_plan(config, lambda path: len(data)), mesh)
+    maker = InputMaker.of(config, data.tokenizer(), data)
+    programs = make_programs(config, plan, maker, mesh)
+    return programs.init, *programs.steps
+
+
 def run_steps(config, data, mesh, count):
     """(state, metrics of every step) after `count` steps on batches in the order of the rows."""
-    masker = Masker.of(config.masking, data.tokenizer())
     with jax.set_mesh(mesh):
-        init, step, _ = compile_step(config, masker, mesh)
+        init, step = programs_of(config, data, mesh)
         state, metrics = init(), []
         for number in range(count):
             state, found = step(state, place(batch_of(data, ROWS * number), mesh))
@@ -143,8 +163,9 @@ def test_the_devices_do_not_change_a_step(config, data, on_eight, shape):
     state, metrics = run_steps(config, data, small_mesh(shape), 3)
     wanted, wanted_metrics = on_eight
     for left, right in zip(metrics, wanted_metrics, strict=True):
-        assert left.sums.count == right.sums.count  # The masks are the same ones.
-        np.testing.assert_allclose(left.sums.loss, right.sums.loss, rtol=1e-5)
+        left_sums, right_sums = left.sums.masked, right.sums.masked
+        assert left_sums.count == right_sums.count  # The masks are the same ones.
+        np.testing.assert_allclose(left_sums.loss, right_sums.loss, rtol=1e-5)
         np.testing.assert_allclose(left.gradient_norm, right.gradient_norm, rtol=1e-4)
     for left, right in zip(
         jax.tree.leaves(state.params), jax.tree.leaves(wanted.params), strict=True
@@ -155,8 +176,11 @@ def test_the_devices_do_not_change_a_step(config, data, on_eight, shape):
 
 def test_a_step_reports_its_rate_and_the_size_of_the_gradient(config, data, on_eight):
     state, metrics = on_eight
-    rate = linear_warmup_linear_decay(config.optimizer, config.train.num_steps)
-    assert [float(entry.learning_rate) for entry in metrics] == [float(rate(n)) for n in range(3)]
+    rate = make_schedule(config.schedule, make_plan(config, lambda path: 1).stretches)
+    assert [float(entry.learning_rate) for entry in metrics] == [
+        pytest.approx(float(rate(jnp.int32(number))), rel=1e-6) for number in range(3)
+    ]
+    assert all(entry.applied == 1 for entry in metrics)
     assert state.step == 3
     masked = masked_of(data, config)
     keys = row_keys(config.seed, jnp.int32(0), ROWS)
@@ -165,13 +189,13 @@ def test_a_step_reports_its_rate_and_the_size_of_the_gradient(config, data, on_e
     )
     norm = np.sqrt(sum(np.square(leaf, dtype=np.float64).sum() for leaf in jax.tree.leaves(tree)))
     np.testing.assert_allclose(metrics[0].gradient_norm, norm, rtol=1e-4)
-    np.testing.assert_allclose(metrics[0].sums.loss, sums.loss, rtol=1e-5)
+    np.testing.assert_allclose(metrics[0].sums.masked.loss, sums.loss, rtol=1e-5)
 
 
 def test_the_state_is_donated_and_stays_where_the_tables_say(config, data):
     mesh = make_mesh(MeshConfig())
     with jax.set_mesh(mesh):
-        init, step, _ = compile_step(config, Masker.of(config.masking, data.tokenizer()), mesh)
+        init, step = programs_of(config, data, mesh)
         before = init()
         after, _ = step(before, place(batch_of(data), mesh))
         jax.block_until_ready(after)
@@ -184,19 +208,20 @@ def test_the_loss_falls_on_rows_that_are_seen_again(data):
     config = resolve(
         tiny_config(
             optimizer__peak_learning_rate=3e-3,
+            encoder__embedding_dropout_rate=0.0,
             encoder__dropout_rate=0.0,
             encoder__attention_dropout_rate=0.0,
-            train__num_steps=200,
+            train__duration="200 steps",
         ),
         data,
     )
     mesh = small_mesh((1, 1, 1))
     with jax.set_mesh(mesh):
-        init, step, _ = compile_step(config, Masker.of(config.masking, data.tokenizer()), mesh)
+        init, step = programs_of(config, data, mesh)
         state, batch, losses = init(), place(batch_of(data), mesh), []
         for _ in range(150):
             state, metrics = step(state, batch)
-            losses.append(float(metrics.sums.loss / metrics.sums.count))
+            losses.append(float(metrics.sums.masked.loss / metrics.sums.masked.count))
     assert losses[0] == pytest.approx(np.log(300), abs=0.1)  # Nothing is known yet.
     assert losses[-1] < losses[0] - 1.5
 
@@ -231,3 +256,93 @@ def test_examples_of_a_packed_row_are_trained_as_if_each_had_its_own(data, confi
     # Without the segments, the examples see each other.
     _, seen = gradient(config, batch(*packed), 1, keys=None)
     assert abs(float(seen.loss - sums.loss)) > 1e-4
+
+
+def test_the_gradient_is_summed_over_the_devices_once_a_step(data, config):
+    """However many microbatches there are: nothing is summed over devices in a loop over them."""
+    train = dataclasses.replace(config.train, batch_size=32, num_microbatches=4)
+    config = dataclasses.replace(config, train=train)
+    mesh = small_mesh((8, 1, 1))  # Every sum over devices is one over the data axis.
+    with jax.set_mesh(mesh):
+        init, step = programs_of(config, data, mesh)
+        state = jax.eval_shape(init)
+        text = step.lower(state, place(batch_of(data, 0, 32), mesh)).compile().as_text()
+    summed = 0
+    for block in re.split(r"\n(?=\S)", text):  # One computation each: the bodies of loops, …
+        sums = re.findall(r"= (.*?) (?:all-reduce|reduce-scatter)(?:-start)?\(", block)
+        shapes = re.findall(r"f32\[([\d,]+)\]", " ".join(sums))
+        numbers = sum(math.prod(map(int, shape.split(","))) for shape in shapes)
+        assert not numbers or block.startswith("ENTRY"), "it is summed in a loop"
+        summed += numbers
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    assert num_params <= summed <= 1.1 * num_params
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_an_update_that_is_not_finite_leaves_the_state_as_it_was(data, where):
+    config = resolve(
+        tiny_config(
+            optimizer__average_decay=0.5,
+            # An initial standard deviation of 1e38 overflows in the forward pass; a finite loss
+            # whose gradient is not comes from a z-loss of huge logits, which is not in the loss.
+            encoder__initializer_range=1e38 if where == "loss" else 0.02,
+            objective__z_loss_weight=0.5 if where == "gradient" else 0.0,
+        ),
+        data,
+    )
+    mesh = small_mesh((1, 1, 1))
+    with jax.set_mesh(mesh):
+        init, step = programs_of(config, data, mesh)
+        state = init()
+        if where == "gradient":
+            bias = state.params["head"]["bias"]
+            state.params["head"]["bias"] = bias.at[:].set(1e38)
+        before = jax.device_get(state)
+        after, metrics = jax.device_get(step(state, place(batch_of(data), mesh)))
+    assert metrics.applied == 0
+    assert np.isfinite(metrics.sums.masked.loss) == (where == "gradient")
+    assert after.step == 1 and before.step == 0
+    for one, other in zip(
+        jax.tree.leaves((after.params, after.optimizer, after.average)),
+        jax.tree.leaves((before.params, before.optimizer, before.average)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_average_follows_the_weights(data):
+    config = resolve(tiny_config(optimizer__average_decay=0.5), data)
+    mesh = small_mesh((1, 1, 1))
+    with jax.set_mesh(mesh):
+        init, step = programs_of(config, data, mesh)
+        state = init()
+        average = jax.device_get(state.params)
+        for number in range(3):
+            state, _ = step(state, place(batch_of(data, ROWS * number), mesh))
+            decay = min(0.5, (1 + number) / (10 + number))
+            average = jax.tree.map(
+                lambda old, new, decay=decay: decay * old + (1 - decay) * np.asarray(new),
+                average,
+                jax.device_get(state.params),
+            )
+        assert_close(jax.device_get(state.average), average)
+        assert state.evaluated is state.average
+
+
+def test_the_z_loss_draws_the_logits_together(data, config):
+    """Its weight is that of the mean of log(sum(exp(logits)))^2 over the predictions."""
+    batch, params = masked_of(data, config), init_params(config.encoder, jax.random.key(0))
+    params["head"]["bias"] = params["head"]["bias"] + 3.0  # Shifts log(sum(exp)), not the softmax.
+
+    def bias_gradient(weight):
+        changed = dataclasses.replace(
+            config, objective=dataclasses.replace(config.objective, z_loss_weight=weight)
+        )
+        tree, _ = jax.jit(
+            lambda params: gradient_of_batch(changed, params, Inputs(batch), num_microbatches=1)
+        )(params)
+        return np.asarray(tree["head"]["bias"])[: config.encoder.vocab_size]
+
+    # d/dshift of z^2 is 2z, with z near 3 + log(300).
+    difference = (bias_gradient(0.1) - bias_gradient(0.0)).sum()
+    assert difference == pytest.approx(0.1 * 2 * (3 + np.log(300)), rel=0.01)

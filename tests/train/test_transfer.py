@@ -90,6 +90,19 @@ def test_more_padding_rows_are_no_other_vocabulary(tokenizer):
     assert said == []
 
 
+def test_a_next_sentence_head_of_one_side_is_left_out_or_begins_as_drawn(tokenizer):
+    pairs = dataclasses.replace(SOURCE, next_sentence_head=True)
+    (old, _, found), said = moved(SOURCE, tokenizer, tokenizer, source=pairs)
+    assert "next_sentence_head" in old and "next_sentence_head" not in found
+    jax.tree.map(np.testing.assert_array_equal, found["layers"], old["layers"])
+    assert said == ["the next-sentence head is left out"]
+    (_, new, found), said = moved(pairs, tokenizer, tokenizer)
+    jax.tree.map(
+        np.testing.assert_array_equal, found["next_sentence_head"], new["next_sentence_head"]
+    )
+    assert said == ["the next-sentence head begins as drawn"]
+
+
 @pytest.mark.parametrize("length", [12, 13, 30, 5])
 def test_positions_repeat_those_of_the_source(tokenizer, length):
     target = dataclasses.replace(SOURCE, max_positions=length)
@@ -157,7 +170,7 @@ def test_the_result_is_split_as_the_run_wants_it(tokenizer):
 def test_a_run_on_other_text_begins_with_the_weights_of_another(complete, tmp_path, capsys):
     other = runs.make_dataset(tmp_path / "data", seed=1, vocab_size=320, sequence_length=48)
     config = runs.tiny_config(
-        other, data__sequence_length=48, encoder__max_positions=48, train__num_steps=5
+        other, data__sequence_length=48, encoder__max_positions=48, train__duration="5 steps"
     )
     assert pretrain(config, tmp_path / "run", init_from=str(complete)) == 0
     said = capsys.readouterr().out

@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from roberta_jax.config import PhaseConfig
 from roberta_jax.errors import UserError
 from roberta_jax.train import workdir as workdir_module
 from roberta_jax.train.workdir import (
@@ -60,8 +61,18 @@ def test_what_defines_the_arrays_must_match_and_the_rest_may_change(tmp_path):
 
 
 def test_changed_settings_are_listed_with_both_values():
-    changes = changed_settings(tiny_config(), tiny_config(seed=4, train__num_steps=30))
-    assert changes == {"seed": (3, 4), "train.num_steps": (20, 30)}
+    changes = changed_settings(tiny_config(), tiny_config(seed=4, train__duration="30 steps"))
+    assert changes == {"seed": (3, 4), "train.duration": ("20 steps", "30 steps")}
+
+
+def test_phases_that_were_not_there_are_changes():
+    phases = (PhaseConfig(duration="100%", batch_size=8),)
+    changes = changed_settings(tiny_config(), tiny_config(phases=phases))
+    assert changes == {"phases": ("none", "100%")}
+    other = (PhaseConfig(duration="100%", batch_size=16),)
+    changes = changed_settings(tiny_config(phases=phases), tiny_config(phases=other))
+    assert changes == {"phases[0].batch_size": (8, 16)}
+    assert changed_settings(tiny_config(phases=phases), tiny_config(phases=phases)) == {}
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
