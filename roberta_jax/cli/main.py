@@ -18,7 +18,7 @@ from roberta_jax.version import __version__
 
 # In the order in which a newcomer needs them. The module of a verb has `-` as `_`.
 VERBS = (
-    *("demo", "tokenizer", "prepare", "inspect", "pretrain", "evaluate", "fill-mask"),
+    *("demo", "tokenizer", "prepare", "inspect", "dryrun", "pretrain", "evaluate", "fill-mask"),
     *("serve", "report", "import", "export"),
 )
 # Verbs that remove what is half written when they are interrupted.

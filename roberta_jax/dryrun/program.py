@@ -1,0 +1,195 @@
+"""The steps of a run over shapes: what `pretrain` would compile, on devices that are not there."""
+
+import dataclasses
+import math
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh
+
+from roberta_jax.config import MeshConfig, PretrainConfig
+from roberta_jax.data.pairs import TOKENS_PER_LABEL
+from roberta_jax.dryrun.topologies import Topology
+from roberta_jax.errors import UserError
+from roberta_jax.objective.masking import Masker
+from roberta_jax.parallel.mesh import AXES, check_batch
+from roberta_jax.parallel.tables import batch_sharding
+from roberta_jax.train.explain import ASSUMED_VOCAB_SIZE, explain
+from roberta_jax.train.inputs import InputMaker
+from roberta_jax.train.microbatches import choose_microbatches
+from roberta_jax.train.plan import Phase, Plan, make_plan
+from roberta_jax.train.pretrain import check_shapes
+from roberta_jax.train.run_data import check_padding, open_data, resolve
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """All that `make_programs` takes.
+
+    Attributes:
+      config: with the vocabulary.
+      plan: phases with their microbatches.
+      maker: of inputs.
+      mesh: over the devices of the topology.
+      assumed_vocabulary: neither the config nor a dataset says how large it is.
+    """
+
+    config: PretrainConfig
+    plan: Plan
+    maker: InputMaker
+    mesh: Mesh
+    assumed_vocabulary: bool
+
+
+def prepare(config: PretrainConfig, topology: Topology, memory_bytes: float) -> Prepared:
+    """Does what `pretrain` does before it compiles.
+
+    Args:
+      config: the run; with `data.path`, the prepared dataset says what it does in a run.
+      topology: its devices.
+      memory_bytes: of a device, by which the microbatches are chosen where the config has 0.
+
+    Raises:
+      UserError: what `pretrain` would raise for such devices.
+    """
+    next(explain(config))  # Refuses what no run could begin with.
+    assumed = False
+    if all(phase.path or config.data.path for phase in config.phases) and config.main_path():
+        data = open_data(config)
+        config = resolve(config, data.main)
+        check_padding(config, data.tokenizer())
+        plan = make_plan(config, data.num_rows)
+        maker = InputMaker.of(config, data.tokenizer(), data.main)
+    else:
+        assumed = config.encoder.vocab_size == 0
+        vocab_size = config.encoder.vocab_size or ASSUMED_VOCAB_SIZE
+        encoder = dataclasses.replace(config.encoder, vocab_size=vocab_size)
+        config = dataclasses.replace(config, encoder=encoder)
+        plan = make_plan(config, lambda path: 1)
+        maker = _maker_without_data(config)
+    mesh = make_topology_mesh(config.mesh, topology)
+    check_shapes(config, mesh)
+    phases = []
+    for phase in plan.phases:
+        check_batch(phase.batch_size, max(phase.num_microbatches, 1), mesh)
+        chosen = phase.num_microbatches
+        if not chosen and topology.chip is None:
+            chosen = choose_microbatches(config, phase, mesh)
+        elif not chosen:
+            chosen = microbatches_for_memory(config, phase, mesh, memory_bytes)
+        phases.append(dataclasses.replace(phase, num_microbatches=chosen))
+    return Prepared(config, dataclasses.replace(plan, phases=tuple(phases)), maker, mesh, assumed)
+
+
+def make_topology_mesh(config: MeshConfig, topology: Topology) -> Mesh:
+    """The mesh (data, fsdp, tensor) over the devices of a topology, laid out as in a run.
+
+    Raises:
+      UserError: the sizes don't multiply to the number of devices, or the compiler does not know
+        the topology.
+    """
+    sizes = mesh_sizes(config, topology)
+    if topology.chip is None:
+        devices = jax.devices()[: topology.num_devices]
+    else:
+        try:
+            described = topologies.get_topology_desc(platform="tpu", topology_name=topology.name)
+        except jax.errors.JaxRuntimeError as error:
+            if "INVALID_ARGUMENT" not in str(error):
+                raise
+            said = " ".join(str(error).split())[:300].rstrip(".")
+            raise UserError(
+                f"--topology={topology.name} is none that libtpu can compile for: {said}. "
+                "Choose sizes that are multiples of a host's chips, such as v5e:4x4, v5p:4x4x4 or "
+                "v6e:8x8."
+            ) from error
+        devices = list(described.devices)
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def mesh_sizes(config: MeshConfig, topology: Topology) -> tuple[int, ...]:
+    """Devices along the axes of the mesh; -1 takes what the others leave.
+
+    Raises:
+      UserError: they don't multiply to the number of devices.
+    """
+    sizes = [config.data, config.fsdp, config.tensor]
+    if -1 in sizes:
+        sizes[sizes.index(-1)] = max(1, topology.num_devices // -math.prod(sizes))
+    if math.prod(sizes) != topology.num_devices:
+        raise UserError(
+            f"The mesh data={config.data} x fsdp={config.fsdp} x tensor={config.tensor} does not "
+            f"fill the {topology.num_devices} devices of {topology.name}. The sizes must multiply "
+            f"to {topology.num_devices}; one of them may be -1 and takes what is left, for example "
+            "--config.mesh.data=-1."
+        )
+    return tuple(sizes)
+
+
+def microbatches_for_memory(
+    config: PretrainConfig, phase: Phase, mesh: Mesh, memory_bytes: float
+) -> int:
+    """The microbatches that a run would choose on devices of such a memory."""
+    known = _MeshOfMemory(mesh.shape, (_DeviceOfMemory(memory_bytes),))
+    return choose_microbatches(config, phase, cast(Mesh, known))
+
+
+def batch_shapes(config: PretrainConfig, phase: Phase, maker: InputMaker, mesh: Mesh) -> Any:
+    """A batch of a phase as `parallel.placement.place` gives it, as shapes."""
+    sharding, rows = batch_sharding(mesh), phase.batch_size
+
+    def shape(dtype: Any, *sizes: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sizes, dtype, sharding=sharding)
+
+    batch = {
+        "tokens": shape(jnp.int32, rows, phase.sequence_length),
+        "index": shape(jnp.uint32, rows),
+        "epoch": shape(jnp.uint32, rows),
+    }
+    if maker.next_sentence:
+        batch["labels"] = shape(jnp.int32, rows, max(phase.sequence_length // TOKENS_PER_LABEL, 1))
+    return batch
+
+
+def _maker_without_data(config: PretrainConfig) -> InputMaker:
+    """Inputs with RoBERTa's special ids: which they are does not change what a step costs."""
+    encoder, masking = config.encoder, config.masking
+    mask_id = encoder.vocab_size - 1
+    masker = Masker(
+        masking,
+        encoder.vocab_size,
+        special_ids=(0, 1, 2, 3, mask_id),
+        mask_id=mask_id,
+        pad_id=encoder.pad_id,
+        start_id=0 if config.data.attention == "example" else None,
+        word_starts=(True,) * encoder.vocab_size if masking.whole_words else (),
+    )
+    pairs = encoder.next_sentence_head
+    return InputMaker(
+        masker,
+        bos_id=0,
+        eos_id=2,
+        next_sentence=pairs,
+        token_types=pairs and encoder.num_token_types > 1,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _DeviceOfMemory:
+    """As much of a device as `choose_microbatches` asks."""
+
+    memory_bytes: float
+    platform: str = "tpu"
+
+    def memory_stats(self) -> dict[str, int]:
+        return {"bytes_limit": int(self.memory_bytes)}
+
+
+@dataclasses.dataclass(frozen=True)
+class _MeshOfMemory:
+    """As much of a mesh: a chip that is not there cannot be asked for its memory."""
+
+    shape: Any
+    local_devices: tuple[_DeviceOfMemory]
