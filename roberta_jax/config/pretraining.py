@@ -40,9 +40,13 @@ class PretrainConfig:
             for phase in self.phases or (PhaseConfig(),)
         )
 
+    def paths(self) -> tuple[str, ...]:
+        """The dataset of every phase."""
+        return tuple(phase.path or self.data.path for phase in self.phases or (PhaseConfig(),))
+
     def main_path(self) -> str:
         """The dataset of the last phase, whose rows the model is made for."""
-        return (self.phases[-1].path if self.phases else "") or self.data.path
+        return self.paths()[-1]
 
     def validate(self) -> None:
         """Raises UserError when a value, or two values together, cannot be used.

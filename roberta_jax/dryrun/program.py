@@ -1,24 +1,23 @@
 """The steps of a run over shapes: what `pretrain` would compile, on devices that are not there."""
 
 import dataclasses
-import math
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 
 from roberta_jax.config import MeshConfig, PretrainConfig
 from roberta_jax.data.pairs import TOKENS_PER_LABEL
 from roberta_jax.dryrun.topologies import Topology
 from roberta_jax.errors import UserError
 from roberta_jax.objective.masking import Masker
-from roberta_jax.parallel.mesh import AXES, check_batch
+from roberta_jax.parallel.mesh import mesh_of, mesh_sizes
 from roberta_jax.parallel.tables import batch_sharding
 from roberta_jax.train.explain import ASSUMED_VOCAB_SIZE, explain
 from roberta_jax.train.inputs import InputMaker
-from roberta_jax.train.microbatches import choose_microbatches
+from roberta_jax.train.microbatches import with_microbatches
 from roberta_jax.train.plan import Phase, Plan, make_plan
 from roberta_jax.train.pretrain import check_shapes
 from roberta_jax.train.run_data import check_padding, open_data, resolve
@@ -56,7 +55,7 @@ def prepare(config: PretrainConfig, topology: Topology, memory_bytes: float) -> 
     """
     next(explain(config))  # Refuses what no run could begin with.
     assumed = False
-    if all(phase.path or config.data.path for phase in config.phases) and config.main_path():
+    if all(config.paths()):
         data = open_data(config)
         config = resolve(config, data.main)
         check_padding(config, data.tokenizer())
@@ -71,16 +70,10 @@ def prepare(config: PretrainConfig, topology: Topology, memory_bytes: float) -> 
         maker = _maker_without_data(config)
     mesh = make_topology_mesh(config.mesh, topology)
     check_shapes(config, mesh)
-    phases = []
-    for phase in plan.phases:
-        check_batch(phase.batch_size, max(phase.num_microbatches, 1), mesh)
-        chosen = phase.num_microbatches
-        if not chosen and topology.chip is None:
-            chosen = choose_microbatches(config, phase, mesh)
-        elif not chosen:
-            chosen = microbatches_for_memory(config, phase, mesh, memory_bytes)
-        phases.append(dataclasses.replace(phase, num_microbatches=chosen))
-    return Prepared(config, dataclasses.replace(plan, phases=tuple(phases)), maker, mesh, assumed)
+    # A chip that is not there cannot be asked for its memory; this machine's processor can.
+    device_bytes = 0.0 if topology.chip is None else memory_bytes
+    plan = with_microbatches(config, plan, mesh, device_bytes=device_bytes)
+    return Prepared(config, plan, maker, mesh, assumed)
 
 
 def make_topology_mesh(config: MeshConfig, topology: Topology) -> Mesh:
@@ -90,9 +83,10 @@ def make_topology_mesh(config: MeshConfig, topology: Topology) -> Mesh:
       UserError: the sizes don't multiply to the number of devices, or the compiler does not know
         the topology.
     """
-    sizes = mesh_sizes(config, topology)
+    num_devices = topology.num_devices
+    sizes = mesh_sizes(config, num_devices, f"the {num_devices} devices of {topology.name}")
     if topology.chip is None:
-        devices = jax.devices()[: topology.num_devices]
+        devices = jax.devices()[:num_devices]
     else:
         try:
             described = topologies.get_topology_desc(platform="tpu", topology_name=topology.name)
@@ -106,34 +100,7 @@ def make_topology_mesh(config: MeshConfig, topology: Topology) -> Mesh:
                 "v6e:8x8."
             ) from error
         devices = list(described.devices)
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
-
-
-def mesh_sizes(config: MeshConfig, topology: Topology) -> tuple[int, ...]:
-    """Devices along the axes of the mesh; -1 takes what the others leave.
-
-    Raises:
-      UserError: they don't multiply to the number of devices.
-    """
-    sizes = [config.data, config.fsdp, config.tensor]
-    if -1 in sizes:
-        sizes[sizes.index(-1)] = max(1, topology.num_devices // -math.prod(sizes))
-    if math.prod(sizes) != topology.num_devices:
-        raise UserError(
-            f"The mesh data={config.data} x fsdp={config.fsdp} x tensor={config.tensor} does not "
-            f"fill the {topology.num_devices} devices of {topology.name}. The sizes must multiply "
-            f"to {topology.num_devices}; one of them may be -1 and takes what is left, for example "
-            "--config.mesh.data=-1."
-        )
-    return tuple(sizes)
-
-
-def microbatches_for_memory(
-    config: PretrainConfig, phase: Phase, mesh: Mesh, memory_bytes: float
-) -> int:
-    """The microbatches that a run would choose on devices of such a memory."""
-    known = _MeshOfMemory(mesh.shape, (_DeviceOfMemory(memory_bytes),))
-    return choose_microbatches(config, phase, cast(Mesh, known))
+    return mesh_of(sizes, devices)
 
 
 def batch_shapes(config: PretrainConfig, phase: Phase, maker: InputMaker, mesh: Mesh) -> Any:
@@ -174,22 +141,3 @@ def _maker_without_data(config: PretrainConfig) -> InputMaker:
         next_sentence=pairs,
         token_types=pairs and encoder.num_token_types > 1,
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class _DeviceOfMemory:
-    """As much of a device as `choose_microbatches` asks."""
-
-    memory_bytes: float
-    platform: str = "tpu"
-
-    def memory_stats(self) -> dict[str, int]:
-        return {"bytes_limit": int(self.memory_bytes)}
-
-
-@dataclasses.dataclass(frozen=True)
-class _MeshOfMemory:
-    """As much of a mesh: a chip that is not there cannot be asked for its memory."""
-
-    shape: Any
-    local_devices: tuple[_DeviceOfMemory]

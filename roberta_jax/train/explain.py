@@ -38,8 +38,7 @@ def explain(config: PretrainConfig) -> Iterator[str]:
       UserError: what `pretrain` would raise for this config and these data.
     """
     config.validate()
-    paths = [phase.path for phase in config.phases] or [""]
-    data = open_data(config) if all(path or config.data.path for path in paths) else None
+    data = open_data(config) if all(config.paths()) else None
     if data is None:
         vocab_size = config.encoder.vocab_size or ASSUMED_VOCAB_SIZE
         encoder = dataclasses.replace(config.encoder, vocab_size=vocab_size)

@@ -22,8 +22,16 @@ USED_SHARE = 0.8
 UNKNOWN_DEVICE_BYTES = 8 * 2**30
 
 
-def with_microbatches(config: PretrainConfig, plan: Plan, mesh: Mesh) -> Plan:
+def with_microbatches(
+    config: PretrainConfig, plan: Plan, mesh: Mesh, *, device_bytes: float = 0.0
+) -> Plan:
     """The plan with a number of microbatches in every phase; all are checked against the mesh.
+
+    Args:
+      config: the run.
+      plan: its phases.
+      mesh: the devices.
+      device_bytes: memory of one of them; 0 asks it.
 
     Raises:
       UserError: a batch cannot be split evenly over the devices.
@@ -31,18 +39,22 @@ def with_microbatches(config: PretrainConfig, plan: Plan, mesh: Mesh) -> Plan:
     phases = []
     for phase in plan.phases:
         check_batch(phase.batch_size, max(phase.num_microbatches, 1), mesh)
-        chosen = phase.num_microbatches or choose_microbatches(config, phase, mesh)
+        chosen = phase.num_microbatches
+        if not chosen:
+            budget = activation_budget_bytes(config, mesh, device_bytes)
+            chosen = choose_microbatches(config, phase, mesh, budget)
         phases.append(dataclasses.replace(phase, num_microbatches=chosen))
     return dataclasses.replace(plan, phases=tuple(phases))
 
 
-def choose_microbatches(config: PretrainConfig, phase: Phase, mesh: Mesh) -> int:
-    """As few as fit: by an estimate of the memory per row, which errs on the high side."""
+def choose_microbatches(
+    config: PretrainConfig, phase: Phase, mesh: Mesh, budget_bytes: float
+) -> int:
+    """As few as fit the budget, by an estimate of the memory per row that errs on the high side."""
     rows = phase.batch_size // num_batch_shards(mesh)  # Of one device.
     per_row = activation_bytes_per_row(config, phase.sequence_length) // mesh.shape["tensor"]
-    budget = activation_budget_bytes(config, mesh)
     for parts in range(1, rows + 1):
-        if rows % parts == 0 and rows // parts * per_row <= budget:
+        if rows % parts == 0 and rows // parts * per_row <= budget_bytes:
             return parts
     return rows
 
@@ -76,13 +88,15 @@ def _layer_bytes(encoder: EncoderConfig, tokens: int, size: int) -> tuple[int, i
     return kept, working
 
 
-def activation_budget_bytes(config: PretrainConfig, mesh: Mesh) -> int:
-    """Memory of one device for activations."""
-    device = mesh.local_devices[0]
-    if device.platform == "cpu":
-        return CPU_ACTIVATION_BYTES // len(mesh.local_devices)
-    stats = device.memory_stats() or {}
-    total = stats.get("bytes_limit", UNKNOWN_DEVICE_BYTES)
+def activation_budget_bytes(config: PretrainConfig, mesh: Mesh, device_bytes: float = 0.0) -> int:
+    """Memory of one device for activations, of the `device_bytes` that it has; 0 asks it."""
+    total = device_bytes
+    if not total:
+        device = mesh.local_devices[0]
+        if device.platform == "cpu":
+            return CPU_ACTIVATION_BYTES // len(mesh.local_devices)
+        stats = device.memory_stats() or {}
+        total = stats.get("bytes_limit", UNKNOWN_DEVICE_BYTES)
     num_params = sum(leaf.size for leaf in jax.tree.leaves(abstract_params(config.encoder)))
     split = mesh.shape["fsdp"] * mesh.shape["tensor"]
     moment = jnp.dtype(config.optimizer.moments_dtype).itemsize

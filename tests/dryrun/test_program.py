@@ -6,15 +6,12 @@ import math
 import pytest
 
 from roberta_jax.config import MaskingConfig, PhaseConfig
-from roberta_jax.dryrun.program import (
-    batch_shapes,
-    mesh_sizes,
-    microbatches_for_memory,
-    prepare,
-)
+from roberta_jax.dryrun.program import batch_shapes, prepare
 from roberta_jax.dryrun.topologies import parse_topology
 from roberta_jax.errors import UserError
-from roberta_jax.parallel.mesh import make_mesh
+from roberta_jax.parallel.mesh import make_mesh, mesh_sizes
+from roberta_jax.train.microbatches import with_microbatches
+from roberta_jax.train.plan import make_plan
 from tests.dryrun.cases import tiny_config
 
 CPU = parse_topology("cpu:8")
@@ -27,7 +24,7 @@ def test_the_mesh_is_that_of_a_run():
 
 def test_what_is_left_open_takes_what_is_left():
     config = tiny_config(mesh={"data": 16, "fsdp": -1, "tensor": 2})
-    assert mesh_sizes(config.mesh, parse_topology("v5e:16x16")) == (16, 8, 2)
+    assert mesh_sizes(config.mesh, parse_topology("v5e:16x16").num_devices, "") == (16, 8, 2)
 
 
 def test_without_a_dataset_the_vocabulary_is_that_of_roberta():
@@ -52,9 +49,11 @@ def test_microbatches_that_are_left_open_are_chosen_by_the_memory_of_a_chip():
     encoder = {"num_layers": 12, "hidden_size": 1024, "max_positions": 512}
     config = tiny_config(batch_size=8192, num_microbatches=0, **encoder)
     config.data.sequence_length = 512
-    prepared = prepare(config, CPU, math.inf)
+    prepared, plan = prepare(config, CPU, math.inf), make_plan(config, lambda path: 1)
     chosen = [
-        microbatches_for_memory(config, prepared.plan.phases[0], prepared.mesh, memory)
+        with_microbatches(config, plan, prepared.mesh, device_bytes=memory)
+        .phases[0]
+        .num_microbatches
         for memory in (2**40, 2**37, 2**34)
     ]
     assert chosen == sorted(chosen) and 1 <= chosen[0] < chosen[-1]

@@ -32,7 +32,7 @@ def budget(monkeypatch, rows, config):
     """Gives every device memory for so many rows."""
     per_row = activation_bytes_per_row(config, config.data.sequence_length)
     monkeypatch.setattr(
-        microbatches, "activation_budget_bytes", lambda config, mesh: rows * per_row
+        microbatches, "activation_budget_bytes", lambda config, mesh, total: rows * per_row
     )
 
 
