@@ -326,7 +326,7 @@ def tanh_gelu(x):
 def pre_norm(self, x, visible, keys):
     attended = self.attention(self.attention_norm(x), visible, site_keys(keys, 0))
     x = x + dropout(attended, site_keys(keys, 1), self.dropout_rate)
-    return x + self.mlp(self.mlp_norm(x))
+    return x + self.mlp(self.mlp_norm(x), site_keys(keys, 3))
 
 
 def test_a_wrong_epsilon_is_caught():
