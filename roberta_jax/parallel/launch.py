@@ -73,7 +73,7 @@ def find_launch(
     found = _slurm(environment) or _open_mpi(environment)
     if not given:
         if found is None:
-            return Launch("TPU") if (has_tpu() if tpu is None else tpu) else None
+            return _tpu(environment) if (has_tpu() if tpu is None else tpu) else None
         if not found.address:
             raise UserError(
                 f"{found.source} started {found.num_processes} processes and does not say where "
@@ -161,6 +161,17 @@ def _open_mpi(environment: Mapping[str, str]) -> Launch | None:
             environment.get("OMPI_COMM_WORLD_LOCAL_RANK", "0"),
         ),
     )
+
+
+def _tpu(environment: Mapping[str, str]) -> Launch | None:
+    """What jax finds out about a TPU pod by itself; None where the environment tells of one host.
+
+    On Kubernetes, the environment has all hosts; on a TPU VM, only Google's metadata server knows.
+    """
+    hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES")
+    slices = int(environment.get("MEGASCALE_NUM_SLICES") or 1)
+    alone = hosts is not None and len(hosts.split(",")) * slices == 1
+    return None if alone else Launch("TPU")
 
 
 def _port(job: str, step: int = 1) -> int:

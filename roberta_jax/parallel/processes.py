@@ -80,7 +80,7 @@ def started(
     _group = group
     try:
         yield
-        _gather("end", "")  # Process 0 outlives the others: they talk through it.
+        barrier("the end")  # Process 0 outlives the others: they talk through it.
         group.watch.stop()
     except UserError as error:
         group.watch.tell(str(error))
@@ -119,7 +119,14 @@ def _connect(launch: Launch, start_timeout: float, heartbeat_timeout: float) -> 
             **timeouts,
         )
     else:
-        jax.distributed.initialize(**timeouts)
+        try:
+            jax.distributed.initialize(**timeouts)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise MachineError(
+                "This machine has TPUs, and jax could not find out whether it is part of a pod "
+                f"({' '.join(str(error).split())[:200]}). Add --distributed=off for a run on this "
+                "host alone, or --coordinator_address, --num_processes and --process_id."
+            ) from error
     for number, handler in handlers.items():
         signal.signal(number, handler)
     # jax has no public way to it; orbax goes this way, too.

@@ -102,6 +102,10 @@ class Watch:
                 return
             reason = self._gone(alive, stopped)
             if reason and not self._stop.is_set():
+                if self._process_id == 0:
+                    # The others lose their connection with this process: they learn why before.
+                    self.tell(reason)
+                    time.sleep(2 * self._beat)
                 self._leave(reason)
                 return
 

@@ -185,10 +185,7 @@ def test_a_spike_is_rolled_back_by_the_run_itself(dataset, tmp_path, monkeypatch
                 state = dataclasses.replace(state, params=params)
             return programs.steps[0](state, batch)
 
-        class Step:
-            lower = compile = staticmethod(lambda *arrays: Step if arrays else run)
-
-        return dataclasses.replace(programs, steps=(Step,))
+        return dataclasses.replace(programs, steps=(runs.Uncompiled(run),))
 
     monkeypatch.setattr(pretrain_module, "make_programs", make_programs)
     config = runs.tiny_config(
