@@ -110,7 +110,7 @@ def _moved(module: Module, computation: Computation, instruction: Instruction) -
         ends = (operands[0].arrays[0].in_memory, target.in_memory)
         return target.num_bytes * sum(ends)
     if opcode == "fusion":
-        return _moved_by_fusion(module.computations[called_by(instruction)[0]], instruction)
+        return _moved_by_fusion(module, module.computations[called_by(instruction)[0]], instruction)
     if opcode in _WINDOWS:
         return 2 * _in_memory(instruction)
     if opcode == "dynamic-update-slice":
@@ -122,30 +122,12 @@ def _in_memory(instruction: Instruction) -> int:
     return sum(array.num_bytes for array in instruction.arrays if array.in_memory)
 
 
-def _moved_by_fusion(fused: Computation, fusion: Instruction) -> int:
-    users: dict[str, list[Instruction]] = {}
-    for instruction in fused.instructions.values():
-        for name in instruction.operands:
-            users.setdefault(name, []).append(instruction)
-
-    def read(source: Instruction) -> int:
-        """What is read of a parameter, or of another view of it."""
-        whole, parts = _in_memory_or(parameter, source), 0
-        for user in users.get(source.name, []):
-            if user.opcode == "bitcast":
-                parts += read(user)
-            elif user.opcode in _WINDOWS and user.operands[0] == source.name:
-                parts += sum(array.num_bytes for array in user.arrays) if whole else 0
-            elif user.opcode == "dynamic-update-slice" and user.operands[0] == source.name:
-                continue  # Written in place.
-            else:
-                return whole
-        return min(whole, parts)
-
-    total = 0
-    for parameter in fused.instructions.values():
-        if parameter.opcode == "parameter":
-            total += read(parameter)
+def _moved_by_fusion(module: Module, fused: Computation, fusion: Instruction) -> int:
+    total = sum(
+        _read(module, fused, parameter, parameter)
+        for parameter in fused.instructions.values()
+        if parameter.opcode == "parameter"
+    )
     root = fused.root
     results = [fused.instructions[name] for name in root.operands]
     if root.opcode != "tuple":
@@ -161,6 +143,32 @@ def _moved_by_fusion(fused: Computation, fusion: Instruction) -> int:
         else:
             total += array.num_bytes
     return total
+
+
+def _read(module: Module, fused: Computation, parameter: Instruction, source: Instruction) -> int:
+    """What a fusion reads of a parameter, or of `source`, another view of it."""
+    whole, parts = _in_memory_or(parameter, source), 0
+    for user in fused.instructions.values():
+        for number, name in enumerate(user.operands):
+            if name != source.name:
+                continue
+            if user.opcode == "bitcast":
+                parts += _read(module, fused, parameter, user)
+            elif user.opcode == "fusion":  # One inside the other: often it takes a window.
+                inner = module.computations[called_by(user)[0]]
+                passed = next(
+                    each
+                    for each in inner.instructions.values()
+                    if each.opcode == "parameter" and each.inside.strip() == str(number)
+                )
+                parts += _read(module, inner, passed, passed) if whole else 0
+            elif user.opcode in _WINDOWS and number == 0:
+                parts += sum(array.num_bytes for array in user.arrays) if whole else 0
+            elif user.opcode == "dynamic-update-slice" and number == 0:
+                continue  # Written in place.
+            else:
+                return whole
+    return min(whole, parts)
 
 
 def _in_memory_or(parameter: Instruction, view: Instruction) -> int:

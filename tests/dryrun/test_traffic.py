@@ -100,6 +100,37 @@ ENTRY %main.1 (a.1: f32[8,128]) -> f32[8,128] {
     assert memory_bytes(parse(text)) == 2 * 4 * 8 * 128  # Read once, written once.
 
 
+def test_of_a_stack_only_the_window_is_read_that_an_inner_fusion_takes():
+    """As on a TPU: the product's fusion has another one inside, which takes its layer."""
+    text = """HloModule m, is_scheduled=true
+
+%window.1 (stack.1: f32[24,256,128], at.1: s32[]) -> f32[256,128] {
+  %stack.1 = f32[24,256,128]{2,1,0} parameter(0)
+  %at.1 = s32[] parameter(1)
+  %zero.1 = s32[] constant(0)
+  %slice.1 = f32[1,256,128]{2,1,0} dynamic-slice(%stack.1, %at.1, %zero.1, %zero.1)
+  ROOT %flat.1 = f32[256,128]{1,0} bitcast(%slice.1)
+}
+
+%product.1 (at.2: s32[], stack.2: f32[24,256,128], x.2: f32[64,256]) -> f32[64,128] {
+  %at.2 = s32[] parameter(0)
+  %stack.2 = f32[24,256,128]{2,1,0} parameter(1)
+  %x.2 = f32[64,256]{1,0} parameter(2)
+  %layer.2 = f32[256,128]{1,0} fusion(%stack.2, %at.2), kind=kLoop, calls=%window.1
+  ROOT %dot.2 = f32[64,128]{1,0} dot(%x.2, %layer.2), lhs_contracting_dims={1}
+}
+
+ENTRY %main.1 (at.3: s32[], stack.3: f32[24,256,128], x.3: f32[64,256]) -> f32[64,128] {
+  %at.3 = s32[] parameter(0)
+  %stack.3 = f32[24,256,128]{2,1,0} parameter(1)
+  %x.3 = f32[64,256]{1,0} parameter(2)
+  ROOT %fusion.3 = f32[64,128]{1,0} fusion(%at.3, %stack.3, %x.3), kind=kOutput, calls=%product.1
+}
+"""
+    number = 4  # The layer's place.
+    assert memory_bytes(parse(text)) == number + 4 * (256 * 128 + 64 * 256 + 64 * 128)
+
+
 def test_a_tpu_loop_runs_as_often_as_its_condition_says():
     text = """HloModule m, is_scheduled=true
 
