@@ -53,6 +53,12 @@ def flags_of(verb):
     return names | {f"no{name}" for name in names}
 
 
+def missing(config):
+    """Whether it is the name of a shipped config, perhaps with an argument, that is not shipped."""
+    shipped = re.fullmatch(r"(configs/[\w./-]+\.py)(:\w+)?", config)
+    return shipped is not None and not (ROOT / shipped[1]).is_file()
+
+
 def complaints(command):
     """What is wrong with the words after `roberta-jax`."""
     verb, *rest = words_of(command)
@@ -70,9 +76,8 @@ def complaints(command):
                 found.append(f"--{name} is not a field of the config")
         elif name not in known:
             found.append(f"{verb} has no flag --{name}")
-        elif name == "config" and (file := re.fullmatch(r"(configs/[\w./-]+\.py)(:\w+)?", value)):
-            if not (ROOT / file[1]).is_file():
-                found.append(f"{value} is not there")
+        elif name == "config" and missing(value):
+            found.append(f"{value} is not there")
     return found
 
 

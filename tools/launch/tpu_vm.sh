@@ -308,10 +308,17 @@ run() {
       gone) say "the workers are gone, and the command with them; starting it again" ;;
       130) say "interrupted after a clean save; starting again" ;;
       *)
-        failures=$((failures + 1))
-        say "failed on a worker ($failures of at most $max_failures restarts used):"
-        on_workers 0 'tail -n 20 ~/roberta_jax/run.log' >&2 || true
-        if [ "$failures" -gt "$max_failures" ]; then return 1; fi
+        # Workers that lost one which was preempted end with 1 before gcloud knows of it.
+        sleep "$poll_seconds"
+        read_pod
+        if [ "$pod" = gone ] || [ "$pod" = none ]; then
+          say "a worker was taken away; starting it again"
+        else
+          failures=$((failures + 1))
+          say "failed on a worker, $failures times; at most $max_failures are followed by a restart:"
+          on_workers 0 'tail -n 20 ~/roberta_jax/run.log' >&2 || true
+          if [ "$failures" -gt "$max_failures" ]; then return 1; fi
+        fi
         ;;
     esac
     create_pod; set_up; copy_code; start_command

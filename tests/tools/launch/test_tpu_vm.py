@@ -3,6 +3,7 @@
 A fake gcloud keeps a pod of two workers in a folder, and runs there what the script sends them.
 """
 
+import contextlib
 import os
 import pathlib
 import re
@@ -59,6 +60,9 @@ case $verb in
     if [ ${#states[@]} -gt 0 ]; then echo "there is a pod of this name" >&2; exit 1; fi
     for worker in 0 1; do
       home=$here/worker$worker
+      if [ -e "$home/roberta_jax/run.pid" ]; then
+        kill -KILL -- "-$(cat "$home/roberta_jax/run.pid")" 2>/dev/null
+      fi
       rm -rf "$home"
       mkdir -p "$home/venv/bin"
       cp "$here/roberta-jax" "$here/python" "$home/venv/bin"
@@ -92,9 +96,16 @@ echo "$*" >>"$FAKE/started-$WORKER"
 number=$(wc -l <"$FAKE/started-$WORKER")
 read -r -a codes <<<"$(sed -n "${number}p" "$FAKE/plan")"
 code=${codes[$WORKER]:-${codes[0]}}
+suspend() {  # By the first worker, and at once: others may be reading.
+  if [ "$WORKER" = 0 ]; then
+    echo SUSPENDED >"$FAKE/next"
+    mv "$FAKE/next" "$FAKE/states"
+  fi
+}
 case $code in
-  preempted) echo SUSPENDED >"$FAKE/states"; exit 143 ;;
-  node_preempted) echo PREEMPTED >"$FAKE/node"; exec sleep 30 ;;
+  preempted) suspend; exit 143 ;;
+  late) (sleep 0.3; suspend) & exit 1 ;;
+  node_preempted) if [ "$WORKER" = 0 ]; then echo PREEMPTED >"$FAKE/node"; fi; exec sleep 30 ;;
   waits) trap 'echo "$WORKER" >>"$FAKE/saved"; exit 130' TERM; sleep 30 & wait ;;
   *) exit "$code" ;;
 esac
@@ -167,7 +178,11 @@ class Cloud:
 def cloud(tmp_path):
     if shutil.which("setsid") is None:
         pytest.skip("the workers are Linux machines, and this is none: there is no setsid")
-    return Cloud(tmp_path)
+    cloud = Cloud(tmp_path)
+    yield cloud
+    for file in tmp_path.glob("worker*/roberta_jax/run.pid"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(int(file.read_text()), signal.SIGKILL)
 
 
 def dry_run(*arguments):
@@ -269,9 +284,10 @@ def test_a_clean_interrupt_starts_again_on_the_same_pod(cloud):
     assert cloud.calls("queued-resources create") == 1
 
 
-@pytest.mark.parametrize("how", ["preempted", "node_preempted"])
+@pytest.mark.parametrize("how", ["preempted", "node_preempted", "late"])
 def test_a_preempted_pod_is_asked_for_again_and_the_same_command_starts(cloud, how):
-    code, said = cloud.run(how, "0", flags=["--max_failures=0"])
+    flags = ["--max_failures=0", f"--poll_seconds={int(how == 'late')}"]
+    code, said = cloud.run(how, "0", flags=flags)
     assert code == 0 and "starting it again" in said
     assert cloud.calls("queued-resources delete") == 1
     assert cloud.calls("queued-resources create") == 2
