@@ -11,7 +11,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 PACKAGE = ROOT / "roberta_jax"
 # Test folders that mirror no folder of the package.
-OTHER_TESTS = {"golden", "repository", "runs"}
+OTHER_TESTS = {"golden", "repository", "runs", "tools"}
 
 # Written in parts, so that this file does not hold what it looks for.
 MACHINE_PATH = re.compile(r"(?<![\w.~}$/-])/(?:" + "|".join(["work", "root", "opt"]) + r")/\w")
