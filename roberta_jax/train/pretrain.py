@@ -44,7 +44,12 @@ from roberta_jax.train.resume import (
     restore,
 )
 from roberta_jax.train.run_data import RunData, check_padding, open_data, resolve
-from roberta_jax.train.same_run import check_same_run, check_shared_folder, with_same_microbatches
+from roberta_jax.train.same_run import (
+    check_same_run,
+    check_shared_folder,
+    locked,
+    with_same_microbatches,
+)
 from roberta_jax.train.state import TrainState
 
 
@@ -98,7 +103,7 @@ def pretrain(
     )
 
     with (
-        workdir_lib.locked(workdir),
+        locked(workdir),
         kept_programs(workdir / workdir_lib.PROGRAMS_FOLDER),
         jax.set_mesh(mesh),
         RunConsole(speaks=is_first()) as console,

@@ -1,8 +1,10 @@
 """Whether all processes of a run were given the same and see the same, before it begins."""
 
+import contextlib
 import dataclasses
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from roberta_jax import config as config_lib
 from roberta_jax.config import PretrainConfig
 from roberta_jax.errors import DISK_ERRORS, MachineError, UserError
 from roberta_jax.parallel.processes import all_or_none, check_same, from_first, on_first
+from roberta_jax.train import workdir as workdir_lib
 from roberta_jax.train.microbatches import with_microbatches
 from roberta_jax.train.plan import Plan
 from roberta_jax.train.run_data import RunData
@@ -74,6 +77,18 @@ def with_same_microbatches(config: PretrainConfig, plan: Plan, mesh: Mesh) -> Pl
         for phase, number in zip(plan.phases, numbers, strict=True)
     )
     return dataclasses.replace(plan, phases=phases)
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Keeps other runs out of `workdir`: its first process has the lock.
+
+    Raises:
+      UserError: on all processes, if another run has it.
+    """
+    with contextlib.ExitStack() as stack:
+        on_first("lock", lambda: stack.enter_context(workdir_lib.locked(workdir)))
+        yield
 
 
 def check_shared_folder(workdir: Path, *, seconds: float = _SHARED_SECONDS) -> None:

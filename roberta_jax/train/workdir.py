@@ -13,7 +13,6 @@ from roberta_jax import config as config_lib
 from roberta_jax.config import PretrainConfig
 from roberta_jax.data.manifest import MANIFEST_NAME
 from roberta_jax.errors import UserError
-from roberta_jax.parallel.processes import on_first
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -60,14 +59,14 @@ def make_workdir(workdir: Path) -> None:
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Keeps other runs out of `workdir`; the lock ends with the first process of this one.
+    """Keeps other runs out of `workdir`; the lock ends with this process.
 
     Raises:
       UserError: another run has it.
     """
     folder = os.open(workdir, os.O_RDONLY)
     try:
-        on_first("lock", lambda: _lock(folder, workdir))
+        _lock(folder, workdir)
         yield
     finally:
         os.close(folder)

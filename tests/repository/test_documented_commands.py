@@ -13,7 +13,7 @@ from absl import flags as absl_flags
 
 from roberta_jax import config as c
 from roberta_jax.cli.main import VERBS
-from tests.tools.launch.commands import FLAGS_TO_COME, module_of
+from tests.tools.launch.commands import module_of
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = [
@@ -48,8 +48,6 @@ def flags_of(verb):
     else:
         module.define_flags(flags)
     names = set(flags) | HELP
-    if verb == "pretrain":
-        names |= set(FLAGS_TO_COME)
     return names | {f"no{name}" for name in names}
 
 

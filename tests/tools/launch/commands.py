@@ -9,17 +9,10 @@ from roberta_jax.cli.config_flag import config_first, config_of
 from roberta_jax.cli.main import VERBS
 
 ROOT = pathlib.Path(__file__).parents[3]
-# Flags of the start on several processes, which are being built beside these scripts. Remove them
-# here, with everything that names this constant, once `pretrain` has them.
-FLAGS_TO_COME = ("distributed", "coordinator_address", "num_processes", "process_id")
 
 
 def module_of(verb):
     return importlib.import_module(f"roberta_jax.cli.{verb.replace('-', '_')}")
-
-
-def without_flags_to_come(words):
-    return [word for word in words if word.split("=")[0].removeprefix("--") not in FLAGS_TO_COME]
 
 
 def parsed(words):
@@ -27,7 +20,7 @@ def parsed(words):
 
     The working directory must be that of the repository. Raises what the program would.
     """
-    verb, *rest = without_flags_to_come(words)
+    verb, *rest = words
     assert verb in VERBS, f"{verb} is not a verb"
     module, flags = module_of(verb), absl_flags.FlagValues()
     if getattr(module, "TAKES_CONFIG", False):
