@@ -15,9 +15,11 @@ from collections.abc import Callable
 from typing import Any
 
 # How often a process is heard within the time after which it counts as gone.
-_BEATS = 10
+_BEATS = 20
 # Silence, in beats, that is suspicious once a collective has failed.
-_SUSPICIOUS_BEATS = 3
+_SUSPICIOUS_BEATS = 4
+# What a process needs to end once it has said why.
+_LEAVING_SECONDS = 1.0
 _SIGABRT = 6
 _ALIVE, _STOPPED = "roberta_jax/alive/", "roberta_jax/stopped/"
 
@@ -71,10 +73,20 @@ class Watch:
         ctypes.CDLL(None).signal(_SIGABRT, None)
 
     def tell(self, reason: str) -> None:
-        """Tells the others that this process stops, and why."""
+        """Tells the others that this process stops, and why.
+
+        They are connected through the first process, so it returns there when they have stopped
+        too, or had the time to.
+        """
         self._stop.set()
+        deadline = time.monotonic() + 2 * self._beat
         with contextlib.suppress(Exception):  # Then they will miss its heartbeats.
             self._client.key_value_set(f"{_STOPPED}{self._process_id}", reason)
+            while self._process_id == 0 and time.monotonic() < deadline:
+                time.sleep(min(self._beat, _LEAVING_SECONDS) / 4)
+                if len(self._client.key_value_dir_get(_STOPPED)) == len(self._hosts):
+                    time.sleep(_LEAVING_SECONDS)
+                    return
 
     def suspect(self) -> None:
         """Returns when no other process turned out to be gone; something has failed here."""
@@ -102,10 +114,7 @@ class Watch:
                 return
             reason = self._gone(alive, stopped)
             if reason and not self._stop.is_set():
-                if self._process_id == 0:
-                    # The others lose their connection with this process: they learn why before.
-                    self.tell(reason)
-                    time.sleep(2 * self._beat)
+                self.tell(reason)
                 self._leave(reason)
                 return
 

@@ -71,9 +71,10 @@ def test_one_that_falls_silent_is_named_by_all(watches):
     began = time.monotonic()
     assert first_leaves.there.wait(10) and second_leaves.there.wait(10)
     assert time.monotonic() - began > 0.5
-    assert first_leaves.reasons == ["process 2 on c was not heard of for 1.0 s"]
-    # From the first process or by itself, it knows which one it was.
-    assert "process 2 on c was not heard of for 1.0 s" in second_leaves.reasons[0]
+    # By itself or from the other, each knows which one it was.
+    for leaving in (first_leaves, second_leaves):
+        (reason,) = leaving.reasons
+        assert reason.endswith("process 2 on c was not heard of for 1.0 s")
 
 
 def test_one_that_never_began_is_silent_too(watches):
@@ -109,8 +110,8 @@ def test_suspicion_shortens_the_silence(watches):
     third.stop()
     began = time.monotonic()
     first.suspect()
-    assert first_leaves.there.wait(10) and time.monotonic() - began < 6
-    assert first_leaves.reasons == ["process 2 on c was not heard of for 2.4 s"]
+    assert first_leaves.there.wait(10) and time.monotonic() - began < 5
+    assert first_leaves.reasons == ["process 2 on c was not heard of for 1.6 s"]
 
 
 ABORTING = """
