@@ -11,6 +11,7 @@ from roberta_jax.config import EncoderConfig
 from roberta_jax.encoder.dropout import dropout
 from roberta_jax.encoder.product import Linear, precision_of
 from roberta_jax.errors import UserError
+from roberta_jax.parallel.tables import constrain, num_shards
 
 
 def fused_implementation(
@@ -147,8 +148,11 @@ class SelfAttention(nnx.Module):
           [B, T, D].
         """
         query, key, value = (
-            self._heads(linear(x)) for linear in (self.query, self.key, self.value)
+            constrain(self._heads(linear(x)), "heads")
+            for linear in (self.query, self.key, self.value)
         )
+        # Each device has the queries of its tokens, and looks at all of the row.
+        key, value = constrain(key, "attended"), constrain(value, "attended")
         mask = _mask(visible)
         if keys is None or self.dropout_rate == 0:
             attended = jax.nn.dot_product_attention(
