@@ -19,8 +19,8 @@ from roberta_jax.train.explain import ASSUMED_VOCAB_SIZE, explain
 from roberta_jax.train.inputs import InputMaker
 from roberta_jax.train.microbatches import with_microbatches
 from roberta_jax.train.plan import Phase, Plan, make_plan
-from roberta_jax.train.pretrain import check_shapes
 from roberta_jax.train.run_data import check_padding, open_data, resolve
+from roberta_jax.train.shapes import check_shapes
 
 
 @dataclasses.dataclass(frozen=True)

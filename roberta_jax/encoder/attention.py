@@ -19,16 +19,19 @@ def fused_implementation(
 ) -> Literal["xla", "cudnn"]:
     """What `auto` means here: cuDNN's fused kernel where it applies (NVIDIA, 16 bit), else XLA.
 
+    Where the mesh splits the tokens of a row, it does not apply.
+
     Raises:
       UserError: cuDNN is asked for where it does not apply.
     """
     gpu = jax.default_backend() == "gpu" and "NVIDIA" in jax.devices()[0].device_kind
     fits = gpu and dtype.itemsize == 2 and head_size % 8 == 0 and head_size <= 128
+    fits = fits and num_shards("context") == 1
     if implementation == "cudnn" and not fits:
         raise UserError(
-            "encoder.attention_implementation is cudnn, which needs an NVIDIA GPU, "
-            "encoder.compute_dtype=bfloat16 and heads of a multiple of 8 up to 128; this is "
-            f"{jax.devices()[0].device_kind}, {dtype} and heads of {head_size}. Use auto."
+            "encoder.attention_implementation is cudnn, which needs an NVIDIA GPU, mesh.context=1, "
+            "encoder.compute_dtype=bfloat16 and heads of a multiple of 8 up to 128; "
+            f"this is {jax.devices()[0].device_kind}, {dtype} and heads of {head_size}. Use auto."
         )
     return "cudnn" if implementation != "xla" and fits else "xla"
 

@@ -95,7 +95,9 @@ class Embedding(nnx.Module):
         # RoBERTa counts what is not padding, BERT every place.
         counted = real if self.position_offset else jnp.ones_like(real)
         positions = position_ids(counted, self.position_offset, segments)
-        x = _look_up(self.token, tokens, "table") + _look_up(self.position, positions, "small_table")
+        x = _look_up(self.token, tokens, "table") + _look_up(
+            self.position, positions, "small_table"
+        )
         if self.num_token_types:
             types = jnp.zeros_like(tokens) if token_types is None else token_types
             x += _look_up(self.token_type, types, "small_table")
