@@ -1,6 +1,8 @@
 import dataclasses
 import math
+import pathlib
 import re
+import runpy
 
 import jax
 import jax.numpy as jnp
@@ -85,18 +87,46 @@ def test_moments_have_the_row_of_their_parameter():
             assert len({spec_of(other) for other in same}) == 1
 
 
-@pytest.mark.parametrize("row", range(len(PARAM_SPECS)))
-def test_every_row_is_of_use_to_some_array(row):
-    names = [*named(state_shapes()), *named(bert_classifier_shapes())]
-    firsts = {
-        next(
-            number
-            for number, (pattern, _) in enumerate(PARAM_SPECS)
-            if re.search(f"(^|/){pattern}$", name)
-        )
-        for name in names
+def recipes():
+    """The config of every shipped recipe, with a vocabulary."""
+    folder = pathlib.Path(__file__).parents[2] / "configs" / "pretrain"
+    for path in sorted(folder.rglob("*.py")):
+        config = runpy.run_path(str(path))["get_config"]()
+        encoder = dataclasses.replace(config.encoder, vocab_size=50_265)
+        yield path.stem, dataclasses.replace(config, encoder=encoder)
+
+
+def rows_of(name):
+    """The rows of the table that cover a path."""
+    return {
+        number
+        for number, (pattern, _) in enumerate(PARAM_SPECS)
+        if re.search(f"(^|/){pattern}$", name)
     }
-    assert row in firsts
+
+
+def test_the_table_covers_every_array_of_every_recipe_by_one_row_and_has_no_other_row():
+    used, kinds = set(), set()
+    for recipe, config in recipes():
+        kinds.add((config.optimizer.kind, config.encoder.next_sentence_head))
+        for average_decay in (0.0, 0.999):
+            optimizer = dataclasses.replace(config.optimizer, average_decay=average_decay)
+            one = dataclasses.replace(config, optimizer=optimizer)
+            shapes = jax.eval_shape(lambda one=one: init_state(one, make_optimizer(one.optimizer)))
+            assert any(name.startswith("average/") for name in named(shapes)) == (average_decay > 0)
+            for name, leaf in named(shapes).items():
+                rows = rows_of(name)
+                assert len(rows) == 1, (recipe, name, rows)
+                assert len(spec_of(name)) <= leaf.ndim
+                used |= rows
+    assert {kind for kind, _ in kinds} == {"adamw", "lamb"}
+    assert {pairs for _, pairs in kinds} == {False, True}
+    assert used == set(range(len(PARAM_SPECS)))
+
+
+def test_the_table_covers_fine_tuning_by_one_row():
+    for name in named(bert_classifier_shapes()):
+        assert len(rows_of(name)) == 1, name
 
 
 @pytest.mark.parametrize(
