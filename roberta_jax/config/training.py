@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from roberta_jax.config.checks import require
+from roberta_jax.config.checks import one_of, require
 from roberta_jax.config.duration import Duration
 
 
@@ -11,18 +11,23 @@ from roberta_jax.config.duration import Duration
 class MeshConfig:
     """Devices per axis; one axis may be -1 and takes what is left."""
 
-    data: int = -1
-    fsdp: int = 1
-    tensor: int = 1
+    data: int = -1  # Rows, and with them the moments of the optimizer.
+    fsdp: int = 1  # Rows, weights and moments.
+    tensor: int = 1  # Heads, the inside of the MLP, the vocabulary.
+    context: int = 1  # Tokens of a row.
+    # What a fast network joins, of which the data axis alone leaves: "slice" of TPUs or of GPUs,
+    # or "process"; "auto": slices of TPUs, and no bounds on other devices.
+    granule: str = "auto"
 
     def validate(self) -> None:
-        sizes = (self.data, self.fsdp, self.tensor)
+        sizes = (self.data, self.fsdp, self.tensor, self.context)
         require(
             all(size >= 1 or size == -1 for size in sizes) and sizes.count(-1) <= 1,
-            "mesh.data, mesh.fsdp, mesh.tensor",
+            "mesh.data, mesh.fsdp, mesh.tensor, mesh.context",
             sizes,
             "positive, with at most one -1",
         )
+        one_of(self.granule, "mesh.granule", ("auto", "slice", "process"))
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

@@ -19,8 +19,8 @@ from roberta_jax.train.explain import ASSUMED_VOCAB_SIZE, explain
 from roberta_jax.train.inputs import InputMaker
 from roberta_jax.train.microbatches import with_microbatches
 from roberta_jax.train.plan import Phase, Plan, make_plan
-from roberta_jax.train.pretrain import check_shapes
 from roberta_jax.train.run_data import check_padding, open_data, resolve
+from roberta_jax.train.shapes import check_shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def prepare(config: PretrainConfig, topology: Topology, memory_bytes: float) -> 
 
 
 def make_topology_mesh(config: MeshConfig, topology: Topology) -> Mesh:
-    """The mesh (data, fsdp, tensor) over the devices of a topology, laid out as in a run.
+    """The mesh over the devices of a topology, laid out as in a run.
 
     Raises:
       UserError: the sizes don't multiply to the number of devices, or the compiler does not know
@@ -100,7 +100,7 @@ def make_topology_mesh(config: MeshConfig, topology: Topology) -> Mesh:
                 "v6e:8x8."
             ) from error
         devices = list(described.devices)
-    return mesh_of(sizes, devices)
+    return mesh_of(sizes, devices, granule=config.granule)
 
 
 def batch_shapes(config: PretrainConfig, phase: Phase, maker: InputMaker, mesh: Mesh) -> Any:

@@ -96,7 +96,7 @@ class Result:
     """A config on a topology: all its phases.
 
     Attributes:
-      mesh: devices of the axes data, fsdp and tensor.
+      mesh: devices of the axes data, fsdp, context and tensor.
       num_params: weights of the model.
       rematerialization: what the backward pass computes again.
       assumed_vocabulary: without a dataset, RoBERTa's is taken.

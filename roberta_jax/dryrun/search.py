@@ -54,7 +54,7 @@ def search(
         for policy in POLICIES:
             one = dataclasses.replace(
                 config,
-                mesh=mesh,
+                mesh=dataclasses.replace(mesh, granule=config.mesh.granule),
                 encoder=dataclasses.replace(config.encoder, rematerialization=policy),
             )
             name = f"data {mesh.data} x fsdp {mesh.fsdp} x tensor {mesh.tensor}, {policy}"

@@ -11,6 +11,7 @@ from roberta_jax.config import EncoderConfig
 from roberta_jax.encoder.dropout import dropout
 from roberta_jax.encoder.product import Linear, precision_of
 from roberta_jax.errors import UserError
+from roberta_jax.parallel.tables import constrain, num_shards
 
 
 def fused_implementation(
@@ -18,16 +19,19 @@ def fused_implementation(
 ) -> Literal["xla", "cudnn"]:
     """What `auto` means here: cuDNN's fused kernel where it applies (NVIDIA, 16 bit), else XLA.
 
+    Where the mesh splits the tokens of a row, it does not apply.
+
     Raises:
       UserError: cuDNN is asked for where it does not apply.
     """
     gpu = jax.default_backend() == "gpu" and "NVIDIA" in jax.devices()[0].device_kind
     fits = gpu and dtype.itemsize == 2 and head_size % 8 == 0 and head_size <= 128
+    fits = fits and num_shards("context") == 1
     if implementation == "cudnn" and not fits:
         raise UserError(
-            "encoder.attention_implementation is cudnn, which needs an NVIDIA GPU, "
-            "encoder.compute_dtype=bfloat16 and heads of a multiple of 8 up to 128; this is "
-            f"{jax.devices()[0].device_kind}, {dtype} and heads of {head_size}. Use auto."
+            "encoder.attention_implementation is cudnn, which needs an NVIDIA GPU, mesh.context=1, "
+            "encoder.compute_dtype=bfloat16 and heads of a multiple of 8 up to 128; "
+            f"this is {jax.devices()[0].device_kind}, {dtype} and heads of {head_size}. Use auto."
         )
     return "cudnn" if implementation != "xla" and fits else "xla"
 
@@ -147,8 +151,11 @@ class SelfAttention(nnx.Module):
           [B, T, D].
         """
         query, key, value = (
-            self._heads(linear(x)) for linear in (self.query, self.key, self.value)
+            constrain(self._heads(linear(x)), "heads")
+            for linear in (self.query, self.key, self.value)
         )
+        # Each device has the queries of its tokens, and looks at all of the row.
+        key, value = constrain(key, "attended"), constrain(value, "attended")
         mask = _mask(visible)
         if keys is None or self.dropout_rate == 0:
             attended = jax.nn.dot_product_attention(

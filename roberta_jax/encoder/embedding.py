@@ -8,6 +8,7 @@ from roberta_jax.config import EncoderConfig
 from roberta_jax.encoder.dropout import dropout
 from roberta_jax.encoder.norm import LayerNorm
 from roberta_jax.encoder.product import normal_init
+from roberta_jax.parallel.tables import constrain
 
 
 def position_ids(real: jax.Array, first: int, segments: jax.Array | None = None) -> jax.Array:
@@ -26,6 +27,14 @@ def position_ids(real: jax.Array, first: int, segments: jax.Array | None = None)
         begins = jnp.diff(segments, axis=1, prepend=segments[:, :1] - 1) != 0
         count -= jax.lax.cummax(jnp.where(begins, count - real, 0), axis=1)
     return jnp.where(real, count + first - 1, max(first - 1, 0))
+
+
+def _look_up(embed: nnx.Embed, ids: jax.Array, place: str) -> jax.Array:
+    """Rows [B, T, D] float32 of a table for ids [B, T]."""
+    # Whole rows of it: were they split over `fsdp`, the compiler would look up the ids of all
+    # devices on each of them.
+    table = constrain(embed.embedding[...], place)
+    return jnp.take(table, constrain(ids, "ids"), axis=0)
 
 
 class Embedding(nnx.Module):
@@ -86,7 +95,10 @@ class Embedding(nnx.Module):
         # RoBERTa counts what is not padding, BERT every place.
         counted = real if self.position_offset else jnp.ones_like(real)
         positions = position_ids(counted, self.position_offset, segments)
-        x = self.token(tokens) + self.position(positions)  # [B, T, D] float32
+        x = _look_up(self.token, tokens, "table") + _look_up(
+            self.position, positions, "small_table"
+        )
         if self.num_token_types:
-            x += self.token_type(jnp.zeros_like(tokens) if token_types is None else token_types)
+            types = jnp.zeros_like(tokens) if token_types is None else token_types
+            x += _look_up(self.token_type, types, "small_table")
         return dropout(self.norm(x), keys, self.dropout_rate)

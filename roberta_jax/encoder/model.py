@@ -157,7 +157,8 @@ class MaskedLanguageModel(Encoder):
     def project(self, states: jax.Array) -> jax.Array:
         """Logits [B, M, V] float32 of hidden states [B, M, D]."""
         states = constrain(states, "masked_hidden")
-        return constrain(self.head(states, self.embedding.token.embedding[...]), "logits")
+        table = constrain(self.embedding.token.embedding[...], "table")
+        return constrain(self.head(states, table), "logits")
 
 
 def init_params(config: EncoderConfig, key: jax.Array) -> Params:

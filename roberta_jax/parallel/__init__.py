@@ -3,7 +3,8 @@
 In: a `MeshConfig`, the visible devices, trees of arrays or shapes. Out: a `Mesh`, a `NamedSharding`
 for every leaf, and batches placed on the devices.
 
-- `mesh`: the mesh (data, fsdp, tensor) and the checks that devices and batch fit it.
+- `mesh`: the mesh (data, fsdp, context, tensor), its place on the networks between the devices, and
+  the checks that devices and batch fit it.
 - `tables`: parameter path → PartitionSpec, and the constraints on activations.
 - `host_memory`: a CPU's memory, kept from step to step.
 - `placement`: NumPy batches → arrays on the mesh, ahead of time.

@@ -1,5 +1,6 @@
 """Tables from the path of an array to its PartitionSpec; a path that no row covers is an error."""
 
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -34,15 +35,23 @@ PARAM_SPECS: tuple[tuple[str, P], ...] = (
 )
 
 
-# What is only needed for the update, and so is split over the data axis as well (ZeRO, arXiv
-# 1910.02054, stage 1): the moments of the optimizer and the average of the weights.
+# What is only needed for the update, and so is split as well over the axes along which the weights
+# are whole (ZeRO, arXiv 1910.02054, stage 1): the moments of the optimizer and the average of the
+# weights.
 _OF_THE_UPDATE = re.compile(r"(^|/)(mu|nu|average)/")
 
-# What the activations keep sharded, by name of the place.
+# How values inside the model are split, by name of the place. What works token by token has its
+# tokens split over `context`, and only what a query looks at is whole there.
 ACTIVATION_SPECS: dict[str, P] = {
-    "hidden": P(BATCH_AXES, None, None),  # [B, T, D] after the embedding and after each layer
-    "masked_hidden": P(BATCH_AXES, None, None),  # [B, M, D]
-    "logits": P(BATCH_AXES, None, "tensor"),  # [B, M, V]
+    "table": P("tensor", None),  # [V, D] of the tokens, before it is looked up or multiplied
+    "small_table": P(),  # [positions or token types, D]
+    "ids": P(BATCH_AXES, "context"),  # [B, T] of tokens, positions and token types
+    "hidden": P(BATCH_AXES, "context", None),  # [B, T, D] after the embedding and after each layer
+    "heads": P(BATCH_AXES, "context", "tensor", None),  # [B, T, H, K] of queries, keys, values
+    "attended": P(BATCH_AXES, None, "tensor", None),  # [B, S, H, K] of keys and values
+    # Slots need not divide evenly: the compiler fills up.
+    "masked_hidden": P(BATCH_AXES, "context", None),  # [B, M, D]
+    "logits": P(BATCH_AXES, "context", "tensor"),  # [B, M, V]
 }
 
 
@@ -66,10 +75,12 @@ def spec_of(name: str) -> P:
 def moment_spec(spec: P, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> P:
     """The spec of a parameter's moments: its own, and the data axis over one of its axes.
 
+    The context axis as well, where it can be: weights are whole along both.
+
     Args:
       spec: of the parameter.
       shape: of the parameter.
-      mesh: with the axis "data".
+      mesh: with the axes "data" and "context".
 
     Returns:
       The longest axis of the array that divides evenly is split further; `spec` if none does.
@@ -78,8 +89,12 @@ def moment_spec(spec: P, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> P
     for number in range(len(shape)):
         entry = spec[number] if number < len(spec) else None
         axes.append(() if entry is None else (entry,) if isinstance(entry, str) else tuple(entry))
-    for number in sorted(range(len(shape)), key=lambda number: -shape[number]):
-        over = (*axes[number], "data")
+    longest_first = sorted(range(len(shape)), key=lambda number: -shape[number])
+    further: list[tuple[str, ...]] = [("data",)]
+    if mesh.shape["context"] > 1:
+        further.insert(0, ("data", "context"))
+    for more, number in itertools.product(further, longest_first):
+        over = (*axes[number], *more)
         if shape[number] % math.prod(mesh.shape[axis] for axis in over) == 0:
             axes[number] = over
             return P(*(_entry(names) for names in axes))
@@ -122,6 +137,12 @@ def constrain(x: jax.Array, place: str) -> jax.Array:
     return _constrain(x, ACTIVATION_SPECS[place])
 
 
+def num_shards(axis: str) -> int:
+    """Devices along an axis of the mesh that is set; 1 without a mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else mesh.shape[axis]
+
+
 def constrain_microbatches(batch: Any) -> Any:
     """Keeps leaves [microbatches, rows, …] split by row, not by microbatch."""
     return jax.tree.map(lambda leaf: _constrain(leaf, P(None, BATCH_AXES)), batch)
@@ -160,6 +181,10 @@ def _constrain(x: jax.Array, spec: P) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, P(*entries))
 
 
+def _num_split(mesh: AbstractMesh, axes: tuple[str, ...]) -> int:
+    return sum(mesh.shape[axis] > 1 for axis in axes)
+
+
 def sum_over_data(function: Callable[..., Tree], shared: Any, batch: Any) -> Tree:
     """`function(shared, batch)`, a sum over the rows of the batch, with one sum over the devices.
 
@@ -174,7 +199,7 @@ def sum_over_data(function: Callable[..., Tree], shared: Any, batch: Any) -> Tre
     """
     mesh = jax.sharding.get_abstract_mesh()
     # XLA's partitioner aborts on the mix of a manual axis with two others.
-    if mesh.empty or mesh.shape["data"] == 1 or min(mesh.shape["fsdp"], mesh.shape["tensor"]) > 1:
+    if mesh.empty or mesh.shape["data"] == 1 or _num_split(mesh, ("fsdp", "context", "tensor")) > 1:
         return function(shared, batch)
 
     def summed(shared: Any, rows: Any) -> Tree:

@@ -4,7 +4,7 @@ In: a `PretrainConfig`, a prepared dataset, a workdir. Out: checkpoints, `config
 `metrics.jsonl`, TensorBoard files.
 
 - `plan`: durations → phases and schedules in steps; `explain` tells it; `microbatches`: the parts
-  of a batch; `run_data`: the datasets of the phases.
+  of a batch; `shapes`: whether the mesh can split it; `run_data`: the datasets of the phases.
 - `state`: everything that an update changes, as one tree of arrays.
 - `inputs`: a batch → what the model and its losses take; `step`: (state, batch) → (state, sums);
   `programs`: both, and the evaluation, jitted over the mesh.

@@ -52,7 +52,8 @@ def choose_microbatches(
 ) -> int:
     """As few as fit the budget, by an estimate of the memory per row that errs on the high side."""
     rows = phase.batch_size // num_batch_shards(mesh)  # Of one device.
-    per_row = activation_bytes_per_row(config, phase.sequence_length) // mesh.shape["tensor"]
+    split = mesh.shape["tensor"] * mesh.shape["context"]
+    per_row = activation_bytes_per_row(config, phase.sequence_length) // split
     for parts in range(1, rows + 1):
         if rows % parts == 0 and rows // parts * per_row <= budget_bytes:
             return parts
@@ -100,7 +101,8 @@ def activation_budget_bytes(config: PretrainConfig, mesh: Mesh, device_bytes: fl
     num_params = sum(leaf.size for leaf in jax.tree.leaves(abstract_params(config.encoder)))
     split = mesh.shape["fsdp"] * mesh.shape["tensor"]
     moment = jnp.dtype(config.optimizer.moments_dtype).itemsize
-    # Weights, gradient and its sum in float32; two moments over the data axis as well.
+    # Weights, gradient and its sum in float32; two moments over where those are whole as well.
     averages = 4 if config.optimizer.average_decay else 0
-    state = num_params * (12 + (2 * moment + averages) / mesh.shape["data"]) / split
+    whole = mesh.shape["data"] * mesh.shape["context"]
+    state = num_params * (12 + (2 * moment + averages) / whole) / split
     return max(int(USED_SHARE * total - state), 1)

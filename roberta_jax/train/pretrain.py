@@ -20,13 +20,13 @@ from roberta_jax.data.output_folder import local_path, new_folder
 from roberta_jax.data.tokenizer import Tokenizer
 from roberta_jax.data.tokenizer_folder import load_tokenizer
 from roberta_jax.encoder.attention import check_implementation
-from roberta_jax.encoder.model import abstract_params, count_params
-from roberta_jax.errors import INTERRUPTED, MachineError, UserError
+from roberta_jax.encoder.model import count_params
+from roberta_jax.errors import INTERRUPTED, MachineError
 from roberta_jax.parallel.host_memory import keep_freed_memory
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.parallel.placement import placed_ahead, rows_here
 from roberta_jax.parallel.processes import advise, all_or_none, is_first, on_first
-from roberta_jax.parallel.tables import abstract, path_name, shardings
+from roberta_jax.parallel.tables import abstract
 from roberta_jax.train import workdir as workdir_lib
 from roberta_jax.train.console import RunConsole
 from roberta_jax.train.evaluate import Evaluation, make_evaluator
@@ -50,6 +50,7 @@ from roberta_jax.train.same_run import (
     locked,
     with_same_microbatches,
 )
+from roberta_jax.train.shapes import check_shapes
 from roberta_jax.train.state import TrainState
 
 
@@ -220,25 +221,6 @@ def explained_memory(plan: Plan) -> Iterator[None]:
             f"{max(phase.num_microbatches for phase in plan.phases)} (the same gradient, in more "
             "parts), or set encoder.rematerialization=full."
         ) from error
-
-
-def check_shapes(config: PretrainConfig, mesh: Mesh) -> None:
-    """Refuses a mesh over which the weights cannot be split evenly."""
-    shapes = abstract_params(config.encoder)
-    for (path, leaf), sharding in zip(
-        jax.tree_util.tree_leaves_with_path(shapes),
-        jax.tree.leaves(shardings(shapes, mesh)),
-        strict=True,
-    ):
-        try:
-            sharding.shard_shape(leaf.shape)
-        except ValueError as error:
-            sizes = " x ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
-            raise UserError(
-                f"The mesh {sizes} cannot split the weights {path_name(path)} of shape "
-                f"{leaf.shape} evenly. Choose mesh.fsdp and mesh.tensor that divide "
-                "encoder.hidden_size, encoder.mlp_size and encoder.vocab_padding_multiple."
-            ) from error
 
 
 def checkpoint_record(config: PretrainConfig, data: RunData, progress: Progress) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from tests.config.changes import assert_refused, changed, phases, refusal
         ("mesh__data", 0, "positive, with at most one -1"),
         ("mesh__tensor", -1, "positive, with at most one -1"),
         ("mesh__fsdp", -2, "positive, with at most one -1"),
+        ("mesh__context", 0, "positive, with at most one -1"),
+        ("mesh__granule", "node", "one of auto, slice, process"),
         ("train__duration", "500000", "a number with one unit"),
         ("train__duration", "2.5 steps", "a whole number of steps"),
         ("train__duration", "10%", "in steps, tokens or epochs"),

@@ -51,7 +51,7 @@ def test_over_data_every_device_has_all_weights_and_an_eighth_of_the_moments(ove
     split = 2 * 4 * sum(size // 8 if size % 8 == 0 else size for size in sizes(config).values())
     assert split <= phase.state.optimizer <= split + 16  # And a counter.
     assert phase.state.batch == 2 * (16 * 4 + 4 + 4)  # Two rows of tokens, number, epoch.
-    assert result.mesh == {"data": 8, "fsdp": 1, "tensor": 1}
+    assert result.mesh == {"data": 8, "fsdp": 1, "context": 1, "tensor": 1}
 
 
 def test_the_peak_holds_the_state_and_the_gradient(over_data):

@@ -24,7 +24,7 @@ def test_the_mesh_is_that_of_a_run():
 
 def test_what_is_left_open_takes_what_is_left():
     config = tiny_config(mesh={"data": 16, "fsdp": -1, "tensor": 2})
-    assert mesh_sizes(config.mesh, parse_topology("v5e:16x16").num_devices, "") == (16, 8, 2)
+    assert mesh_sizes(config.mesh, parse_topology("v5e:16x16").num_devices, "") == (16, 8, 1, 2)
 
 
 def test_without_a_dataset_the_vocabulary_is_that_of_roberta():

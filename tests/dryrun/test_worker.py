@@ -19,7 +19,7 @@ from tests.dryrun.cases import tiny_config
 def test_a_process_of_its_own_has_the_devices_that_were_asked_for():
     before = dict(os.environ)
     result = compile_for(tiny_config(), parse_topology("cpu:2"), math.inf)  # Here are 8.
-    assert result.mesh == {"data": 2, "fsdp": 1, "tensor": 1}
+    assert result.mesh == {"data": 2, "fsdp": 1, "context": 1, "tensor": 1}
     assert result.fits(math.inf) and not result.fits(1000)
     assert result.phases[0].compiled.collectives
     assert dict(os.environ) == before

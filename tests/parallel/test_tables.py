@@ -1,12 +1,14 @@
 import dataclasses
 import math
+import pathlib
 import re
+import runpy
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from roberta_jax.config import (
@@ -16,10 +18,8 @@ from roberta_jax.config import (
     PretrainConfig,
     TrainConfig,
 )
-from roberta_jax.encoder.dropout import row_keys
 from roberta_jax.encoder.model import init_params
 from roberta_jax.encoder.task_model import TaskHead, abstract_task_params
-from roberta_jax.objective.masking import MaskedBatch
 from roberta_jax.optim.optimizer import make_optimizer
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.parallel.tables import (
@@ -36,10 +36,8 @@ from roberta_jax.parallel.tables import (
     spec_of,
     sum_over_data,
 )
-from roberta_jax.train.inputs import Inputs
 from roberta_jax.train.state import init_state
-from roberta_jax.train.step import gradient_of_batch
-from tests.encoder.tiny import CONFIG, generator, initial_params, random_params, random_tokens
+from tests.encoder.tiny import CONFIG, initial_params
 
 BASE = EncoderConfig(vocab_size=50_265)
 TINY = PretrainConfig(encoder=CONFIG, train=TrainConfig(batch_size=8), optimizer=OptimizerConfig())
@@ -89,18 +87,46 @@ def test_moments_have_the_row_of_their_parameter():
             assert len({spec_of(other) for other in same}) == 1
 
 
-@pytest.mark.parametrize("row", range(len(PARAM_SPECS)))
-def test_every_row_is_of_use_to_some_array(row):
-    names = [*named(state_shapes()), *named(bert_classifier_shapes())]
-    firsts = {
-        next(
-            number
-            for number, (pattern, _) in enumerate(PARAM_SPECS)
-            if re.search(f"(^|/){pattern}$", name)
-        )
-        for name in names
+def recipes():
+    """The config of every shipped recipe, with a vocabulary."""
+    folder = pathlib.Path(__file__).parents[2] / "configs" / "pretrain"
+    for path in sorted(folder.rglob("*.py")):
+        config = runpy.run_path(str(path))["get_config"]()
+        encoder = dataclasses.replace(config.encoder, vocab_size=50_265)
+        yield path.stem, dataclasses.replace(config, encoder=encoder)
+
+
+def rows_of(name):
+    """The rows of the table that cover a path."""
+    return {
+        number
+        for number, (pattern, _) in enumerate(PARAM_SPECS)
+        if re.search(f"(^|/){pattern}$", name)
     }
-    assert row in firsts
+
+
+def test_the_table_covers_every_array_of_every_recipe_by_one_row_and_has_no_other_row():
+    used, kinds = set(), set()
+    for recipe, config in recipes():
+        kinds.add((config.optimizer.kind, config.encoder.next_sentence_head))
+        for average_decay in (0.0, 0.999):
+            optimizer = dataclasses.replace(config.optimizer, average_decay=average_decay)
+            one = dataclasses.replace(config, optimizer=optimizer)
+            shapes = jax.eval_shape(lambda one=one: init_state(one, make_optimizer(one.optimizer)))
+            assert any(name.startswith("average/") for name in named(shapes)) == (average_decay > 0)
+            for name, leaf in named(shapes).items():
+                rows = rows_of(name)
+                assert len(rows) == 1, (recipe, name, rows)
+                assert len(spec_of(name)) <= leaf.ndim
+                used |= rows
+    assert {kind for kind, _ in kinds} == {"adamw", "lamb"}
+    assert {pairs for _, pairs in kinds} == {False, True}
+    assert used == set(range(len(PARAM_SPECS)))
+
+
+def test_the_table_covers_fine_tuning_by_one_row():
+    for name in named(bert_classifier_shapes()):
+        assert len(rows_of(name)) == 1, name
 
 
 @pytest.mark.parametrize(
@@ -165,6 +191,16 @@ def test_moments_are_split_over_the_data_axis_whatever_the_parameters(sizes):
 )
 def test_the_longest_axis_that_divides_is_split_further(spec, shape, expected):
     assert moment_spec(spec, shape, mesh_of(2, 2, 2)) == expected
+
+
+def test_moments_are_split_over_the_context_axis_as_well():
+    mesh = make_mesh(MeshConfig(data=2, context=2, tensor=2))
+    spec = P(None, "fsdp", "tensor")
+    assert moment_spec(spec, (2, 8, 32), mesh) == P(None, "fsdp", ("tensor", "data", "context"))
+    # Over both where an axis can be, else over the data axis alone.
+    assert moment_spec(P(), (6, 4), mesh) == P(None, ("data", "context"))
+    assert moment_spec(P(), (6,), mesh) == P("data")
+    assert moment_spec(P(), (3,), mesh) == P()
 
 
 def test_a_gradient_is_split_as_the_moments_before_the_update():
@@ -278,80 +314,38 @@ def test_constraints_do_nothing_without_a_mesh():
     assert constrain_microbatches(x) is x
 
 
-def test_constraints_split_activations_under_a_mesh():
-    mesh = mesh_of(2, 2, 2)
+@pytest.mark.parametrize(
+    ("place", "shape", "on_rows", "on_tokens"),
+    [
+        ("table", (16, 8), (8, 8), (8, 8)),
+        ("small_table", (16, 8), (16, 8), (16, 8)),
+        ("ids", (8, 16), (2, 16), (8, 4)),
+        ("hidden", (8, 16, 4), (2, 16, 4), (8, 4, 4)),
+        ("heads", (8, 16, 2, 4), (2, 16, 1, 4), (8, 4, 1, 4)),
+        ("attended", (8, 16, 2, 4), (2, 16, 1, 4), (8, 16, 1, 4)),
+        ("masked_hidden", (8, 3, 4), (2, 3, 4), (8, 1, 4)),  # Filled up to 4 slots.
+        ("logits", (8, 5, 16), (2, 5, 8), (8, 2, 8)),
+    ],
+)
+def test_constraints_split_activations_under_a_mesh(place, shape, on_rows, on_tokens):
+    for mesh, part in (
+        (mesh_of(2, 2, 2), on_rows),
+        (make_mesh(MeshConfig(data=1, context=4, tensor=2)), on_tokens),
+    ):
+        x = np.zeros(shape, np.float32)
+        with jax.set_mesh(mesh):
+            run = jax.jit(lambda x: constrain(x + 1, place)).lower(x).compile()
+        assert f"f32[{','.join(map(str, part))}]" in run.as_text(), place
+
+
+def test_constraints_split_microbatches_by_row():
     x = np.zeros((8, 4, 16), np.float32)
-    expected = {"hidden": (2, 4, 16), "masked_hidden": (2, 4, 16), "logits": (2, 4, 8)}
-    assert set(expected) == set(ACTIVATION_SPECS)
-    with jax.set_mesh(mesh):
-        for place, shape in expected.items():
-            y = jax.jit(lambda x, place=place: constrain(x + 1, place))(x)
-            assert y.sharding.shard_shape(y.shape) == shape, place
+    with jax.set_mesh(mesh_of(2, 2, 2)):
         split = jax.jit(lambda x: constrain_microbatches({"a": x + 1}))(x)["a"]
         # [microbatches, rows, …]: every device has rows of every microbatch.
         assert split.sharding.shard_shape(split.shape) == (8, 1, 16)
-    with pytest.raises(KeyError), jax.set_mesh(mesh):
-        constrain(jnp.zeros((8, 4, 16)), "nowhere")
-
-
-def masked_batch():
-    source = generator(3)
-    # Rows have unlike numbers of predictions: a mean of the devices' means would be another.
-    weights = (np.arange(5) < np.array([5, 0, 1, 2, 5, 3, 1, 4])[:, None]).astype(np.float32)
-    tokens = random_tokens(1, num_rows=8, paddings=(0, 5, 1, 0, 0, 3, 0, 10))
-    positions = np.argsort(source.random((8, 16)))[:, :5].astype(np.int32)
-    targets = source.integers(0, CONFIG.vocab_size, (8, 5), np.int32)
-    targets[:, 0] = 7
-    return MaskedBatch(tokens, positions, targets, weights)
-
-
-def gradient_and_sums_on(*sizes, num_microbatches=1):
-    """With dropout; on as many devices as the sizes ask for."""
-    mesh = jax.make_mesh(
-        sizes,
-        ("data", "fsdp", "tensor"),
-        axis_types=(AxisType.Auto,) * 3,
-        devices=jax.devices()[: math.prod(sizes)],
-    )
-    params, batch = random_params(), masked_batch()
-    params["head"]["bias"][7] = 4  # So that it is the prediction now and then.
-    placed = shardings(params, mesh)
-
-    def run(params, batch):
-        inputs = Inputs(batch, keys=row_keys(3, jnp.uint32(4), 8))
-        gradient, sums = gradient_of_batch(TINY, params, inputs, num_microbatches=num_microbatches)
-        return gradient, sums.masked
-
-    with jax.set_mesh(mesh):
-        return jax.jit(
-            run, in_shardings=(placed, batch_sharding(mesh)), out_shardings=(placed, None)
-        )(params, batch)
-
-
-@pytest.fixture(scope="module")
-def on_one_device():
-    return gradient_and_sums_on(1, 1, 1)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "num_microbatches"),
-    [((8, 1, 1), 1), ((2, 2, 2), 1), ((4, 1, 2), 2), ((2, 2, 2), 2)],
-)
-def test_loss_and_gradient_with_dropout_are_the_same_on_any_mesh(
-    on_one_device, sizes, num_microbatches
-):
-    gradient, sums = gradient_and_sums_on(*sizes, num_microbatches=num_microbatches)
-    expected_gradient, expected_sums = on_one_device
-    np.testing.assert_allclose(sums.loss, expected_sums.loss, rtol=1e-6)
-    assert float(sums.correct) == float(expected_sums.correct) >= 5
-    assert sums.count == 21
-    size = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected_gradient))
-    expected_leaves = named(expected_gradient)
-    for name, leaf in named(gradient).items():
-        assert len(leaf.sharding.device_set) == 8
-        np.testing.assert_allclose(
-            leaf, expected_leaves[name], rtol=0, atol=2e-6 * size, err_msg=name
-        )
+        with pytest.raises(KeyError):
+            constrain(jnp.zeros((8, 4, 16)), "nowhere")
 
 
 def test_a_path_is_written_with_slashes():

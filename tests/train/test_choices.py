@@ -16,6 +16,7 @@ from roberta_jax.data.prepare_settings import PrepareSettings
 from roberta_jax.data.records import open_dataset
 from roberta_jax.errors import INTERRUPTED, UserError
 from roberta_jax.inference.evaluate import evaluate_model
+from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.train import pretrain as pretrain_module
 from roberta_jax.train.explain import explain
 from roberta_jax.train.pretrain import pretrain
@@ -135,7 +136,7 @@ def test_moments_in_bfloat16_and_the_average_are_in_the_checkpoint(pairs, whole)
 @pytest.mark.slow
 def test_what_is_evaluated_and_exported_is_the_average(pairs, whole):
     state, _ = runs.restored(whole, 20, bert_config(pairs))
-    mesh = jax.make_mesh((8, 1, 1), ("data", "fsdp", "tensor"))
+    mesh = make_mesh(c.MeshConfig())
     _, params, step = load_run(whole, mesh)
     kernel = np.asarray(params["layers"]["mlp"]["up"]["kernel"])
     assert step == 20

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
 
 from roberta_jax.config import MeshConfig
 from roberta_jax.data.records import open_dataset
@@ -20,6 +19,7 @@ from roberta_jax.train import evaluate as evaluate_module
 from roberta_jax.train.evaluate import Evaluation, make_evaluator, perplexity
 from roberta_jax.train.inputs import BatchSums, InputMaker
 from roberta_jax.train.run_data import resolve
+from tests.train.meshes import small_mesh
 from tests.train.runs import tiny_config
 
 
@@ -92,13 +92,10 @@ def test_the_size_of_the_batches_does_not_change_it(config, rows, params, batch_
     assert_equal(evaluate(config, rows, params, batch_size=batch_size), wanted)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 2, 1, 2), (2, 1, 4, 1)], ids=str)
 def test_the_devices_do_not_change_it(config, rows, params, shape):
-    devices = jax.devices()[: int(np.prod(shape))]
-    axes = ("data", "fsdp", "tensor")
-    mesh = jax.make_mesh(shape, axes, devices=devices, axis_types=(AxisType.Auto,) * 3)
     wanted = evaluate(config, rows, params)
-    found = evaluate(config, rows, params, mesh=mesh)
+    found = evaluate(config, rows, params, mesh=small_mesh(shape))
     assert found.num_predictions == wanted.num_predictions
     assert found.loss_nats == pytest.approx(wanted.loss_nats, rel=1e-6)
     assert found.masked_accuracy == wanted.masked_accuracy

@@ -118,7 +118,8 @@ def test_the_estimate_is_about_what_the_compiled_step_needs():
 
 def test_the_state_leaves_less_of_an_accelerator_for_activations():
     device = types.SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_limit": 80 * 10**9})
-    mesh = types.SimpleNamespace(local_devices=[device], shape={"data": 2, "fsdp": 1, "tensor": 1})
+    shape = {"data": 2, "fsdp": 1, "context": 1, "tensor": 1}
+    mesh = types.SimpleNamespace(local_devices=[device], shape=shape)
     config = config_of(8)
     found = microbatches.activation_budget_bytes(config, mesh)
     num_params = 124_696_665

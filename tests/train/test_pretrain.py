@@ -457,8 +457,8 @@ def test_weights_must_be_there_and_the_run_new(dataset, complete, tmp_path, no_c
             "cannot split the weights",
         ),
         (
-            {"mesh__data": 1, "mesh__tensor": 8, "encoder__mlp_size": 36},
-            "down/kernel of shape (2, 36, 16)",
+            {"mesh__data": 1, "mesh__tensor": 8},
+            "mesh.tensor=8 does not divide encoder.num_heads=2",
         ),
         (
             {

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
 
 from roberta_jax.config import MeshConfig
 from roberta_jax.data.records import open_dataset
@@ -26,6 +25,7 @@ from roberta_jax.train.programs import make_programs
 from roberta_jax.train.run_data import resolve
 from roberta_jax.train.state import init_key
 from roberta_jax.train.step import gradient_of_batch
+from tests.train.meshes import ONE, small_mesh
 from tests.train.runs import tiny_config
 
 ROWS = 16
@@ -128,12 +128,6 @@ def test_a_batch_without_predictions_has_no_loss_and_no_gradient(data, config, n
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(tree))
 
 
-def small_mesh(shape):
-    devices = jax.devices()[: int(np.prod(shape))]
-    axes = ("data", "fsdp", "tensor")
-    return jax.make_mesh(shape, axes, devices=devices, axis_types=(AxisType.Auto,) * 3)
-
-
 def programs_of(config, data, mesh):
     """The two functions of a run of one phase: its beginning, and its step."""
     plan = with_microbatches(config, make_plan(config, lambda path: len(data)), mesh)
@@ -158,7 +152,7 @@ def on_eight(config, data):
     return run_steps(config, data, make_mesh(MeshConfig()), 3)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)], ids=str)
+@pytest.mark.parametrize("shape", [ONE, (2, 2, 1, 2)], ids=str)
 def test_the_devices_do_not_change_a_step(config, data, on_eight, shape):
     state, metrics = run_steps(config, data, small_mesh(shape), 3)
     wanted, wanted_metrics = on_eight
@@ -215,7 +209,7 @@ def test_the_loss_falls_on_rows_that_are_seen_again(data):
         ),
         data,
     )
-    mesh = small_mesh((1, 1, 1))
+    mesh = small_mesh(ONE)
     with jax.set_mesh(mesh):
         init, step = programs_of(config, data, mesh)
         state, batch, losses = init(), place(batch_of(data), mesh), []
@@ -262,7 +256,7 @@ def test_the_gradient_is_summed_over_the_devices_once_a_step(data, config):
     """However many microbatches there are: nothing is summed over devices in a loop over them."""
     train = dataclasses.replace(config.train, batch_size=32, num_microbatches=4)
     config = dataclasses.replace(config, train=train)
-    mesh = small_mesh((8, 1, 1))  # Every sum over devices is one over the data axis.
+    mesh = small_mesh((8, 1, 1, 1))  # Every sum over devices is one over the data axis.
     with jax.set_mesh(mesh):
         init, step = programs_of(config, data, mesh)
         state = jax.eval_shape(init)
@@ -290,7 +284,7 @@ def test_an_update_that_is_not_finite_leaves_the_state_as_it_was(data, where):
         ),
         data,
     )
-    mesh = small_mesh((1, 1, 1))
+    mesh = small_mesh(ONE)
     with jax.set_mesh(mesh):
         init, step = programs_of(config, data, mesh)
         state = init()
@@ -312,7 +306,7 @@ def test_an_update_that_is_not_finite_leaves_the_state_as_it_was(data, where):
 
 def test_the_average_follows_the_weights(data):
     config = resolve(tiny_config(optimizer__average_decay=0.5), data)
-    mesh = small_mesh((1, 1, 1))
+    mesh = small_mesh(ONE)
     with jax.set_mesh(mesh):
         init, step = programs_of(config, data, mesh)
         state = init()
