@@ -1,5 +1,6 @@
 """Starts the program that compiles, in the environment of a topology; brings its result home."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -45,6 +46,8 @@ def compile_for(config: PretrainConfig, topology: Topology, memory_bytes: float)
         before = environment.get(name, "") if name == "XLA_FLAGS" else ""
         environment[name] = f"{before} {value}".strip()
     with tempfile.TemporaryDirectory() as folder:
+        # libtpu writes logs of its own, which would stay.
+        environment.setdefault("TPU_LOG_DIR", folder)
         path = Path(folder) / "result.json"
         log = Path(folder) / "log"
         with log.open("wb") as stream:
@@ -57,13 +60,16 @@ def compile_for(config: PretrainConfig, topology: Topology, memory_bytes: float)
                 text=True,
             )
             assert process.stdin is not None
-            with process:
-                try:
+            try:
+                with contextlib.suppress(BrokenPipeError):  # It has ended; its log says why.
                     process.stdin.write(json.dumps(request) + "\n")
                     process.stdin.flush()
-                except BrokenPipeError:
-                    pass  # It has ended already, and its log says why.
                 process.wait()
+            finally:  # Interrupted, too: the compiler must not go on, nor write to the folder.
+                process.kill()
+                process.wait()
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()
         if not path.exists():
             raise MachineError(
                 f"The compiler for {topology.name} ended with code {process.returncode}, and said: "

@@ -105,6 +105,40 @@ def test_computed_flops_are_those_of_the_model_and_what_is_computed_again(over_d
     assert again.model_flops == phase.model_flops
 
 
+def test_a_state_that_is_too_large_is_not_compiled(over_data):
+    _, _, whole = over_data
+    limit = whole.state.kept - 1
+    phase = dry_run(tiny_config(), parse_topology("cpu:8"), limit).phases[0]
+    assert phase.state_is_too_large and phase.compiled is None
+    assert phase.peak_bytes() == whole.state.kept and not phase.fits(limit)
+    assert (phase.state, phase.computed_flops) == (whole.state, whole.computed_flops)
+    more = dry_run(tiny_config(), parse_topology("cpu:8"), limit + 1).phases[0]
+    assert not more.state_is_too_large and more.compiled == whole.compiled
+
+
+def test_every_phase_names_the_field_of_its_microbatches(over_data):
+    _, _, phase = over_data
+    assert phase.microbatches_field == "train.num_microbatches"
+    phases = (PhaseConfig(duration="90%", batch_size=32), PhaseConfig(duration="10%"))
+    config = dataclasses.replace(tiny_config(), phases=phases)
+    result = dry_run(config, parse_topology("cpu:8"), 0.0)  # Nothing is compiled.
+    fields = [each.microbatches_field for each in result.phases]
+    assert fields == ["phases[0].num_microbatches", "phases[1].num_microbatches"]
+    assert all(field in field_paths(config) for field in fields)
+
+
+def test_the_program_is_as_large_for_twice_as_many_layers():
+    """24 and 12: the layers are one loop, so only numbers in the text change."""
+
+    def lowered(num_layers):
+        prepared = prepare(tiny_config(num_layers=num_layers), parse_topology("cpu:8"), math.inf)
+        with jax.set_mesh(prepared.mesh):
+            (step,) = make_programs(
+                prepared.config, prepared.plan, prepared.maker, prepared.mesh
+            ).steps
+            state = abstract(shapes, prepared.mesh)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

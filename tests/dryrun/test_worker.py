@@ -4,8 +4,10 @@ import importlib.util
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -48,6 +50,32 @@ def test_it_ends_with_the_command_that_started_it(tmp_path):
         timeout=120,
     )
     assert done.returncode == 1 and not path.exists()
+
+
+def test_an_interruption_ends_the_compiler_and_leaves_nothing(tmp_path, monkeypatch):
+    """Even one that is stuck in native code, where neither a signal nor a thread is heard."""
+    started = []
+
+    class Stuck(subprocess.Popen):
+        def __init__(self, command, **settings):
+            started.append(self)
+            super().__init__(["sleep", "60"], **settings)
+
+        def wait(self, timeout=None):
+            if not self.interrupted:
+                self.interrupted = True
+                raise KeyboardInterrupt
+            return super().wait(timeout)
+
+        interrupted = False
+
+    monkeypatch.setattr(subprocess, "Popen", Stuck)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        compile_for(tiny_config(), parse_topology("cpu:2"), math.inf)
+    (process,) = started
+    assert process.returncode == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_compiler_is_told_how_to_install_it(monkeypatch):
