@@ -1,15 +1,19 @@
 """The real step, compiled for fake devices, against counts by hand."""
 
+import dataclasses
 import math
 
 import jax
 import pytest
 
+from roberta_jax.config import PhaseConfig, field_paths
 from roberta_jax.dryrun.compile import dry_run
+from roberta_jax.dryrun.program import batch_shapes, prepare
 from roberta_jax.dryrun.topologies import parse_topology
 from roberta_jax.encoder.model import abstract_params
 from roberta_jax.errors import UserError
-from roberta_jax.parallel.tables import path_name
+from roberta_jax.parallel.tables import abstract, path_name
+from roberta_jax.train.programs import make_programs
 from tests.dryrun.cases import tiny_config
 
 
@@ -127,16 +131,23 @@ def test_every_phase_names_the_field_of_its_microbatches(over_data):
     assert all(field in field_paths(config) for field in fields)
 
 
-def test_the_program_is_as_large_for_twice_as_many_layers():
-    """24 and 12: the layers are one loop, so only numbers in the text change."""
+@pytest.mark.parametrize("policy", ["none", "full"])
+def test_the_program_is_as_large_for_twice_as_many_layers(policy):
+    """The layers are one loop, forward and backward: of 12 or 24, only numbers change."""
+    twelve, more = (lowered_lines(num_layers, policy) for num_layers in (12, 24))
+    assert len(twelve) == pytest.approx(len(more), rel=0.01)
+    assert any("24x" in line for line in more), "the layers are there"
 
-    def lowered(num_layers):
-        prepared = prepare(tiny_config(num_layers=num_layers), parse_topology("cpu:8"), math.inf)
-        with jax.set_mesh(prepared.mesh):
-            (step,) = make_programs(
-                prepared.config, prepared.plan, prepared.maker, prepared.mesh
-            ).steps
-            state = abstract(shapes, prepared.mesh)
+
+def lowered_lines(num_layers, policy):
+    config = tiny_config(num_layers=num_layers, policy=policy)
+    prepared = prepare(config, parse_topology("cpu:8"), math.inf)
+    mesh = prepared.mesh
+    with jax.set_mesh(mesh):
+        programs = make_programs(prepared.config, prepared.plan, prepared.maker, mesh)
+        batch = batch_shapes(prepared.config, prepared.plan.phases[0], prepared.maker, mesh)
+        lowered = programs.steps[0].lower(abstract(programs.shapes, mesh), batch)
+    return lowered.as_text().splitlines()
 
 
 @pytest.mark.parametrize(
