@@ -37,7 +37,7 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     absl_flags.DEFINE_string(
         "topology",
         "",
-        "Devices: v5e:16x16, v5p:4x4x4, v6e:8x8 (chips along each axis), or cpu:8.",
+        "Devices: v5e:16x16, v6e:8x8, v4:4x4x4, v5p:4x4x4 (chips along each axis), or cpu:8.",
         flag_values=flags,
     )
     absl_flags.DEFINE_bool(

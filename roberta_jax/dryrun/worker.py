@@ -40,11 +40,7 @@ def compile_for(config: PretrainConfig, topology: Topology, memory_bytes: float)
         "topology": topology.name,
         "memory_bytes": min(memory_bytes, _NO_LIMIT_BYTES),
     }
-    environment = dict(os.environ)
-    for name, value in topology.environment().items():
-        # Of two flags that contradict, the last one counts.
-        before = environment.get(name, "") if name == "XLA_FLAGS" else ""
-        environment[name] = f"{before} {value}".strip()
+    environment = _environment(topology)
     with tempfile.TemporaryDirectory() as folder:
         # libtpu writes logs of its own, which would stay.
         environment.setdefault("TPU_LOG_DIR", folder)
@@ -79,6 +75,20 @@ def compile_for(config: PretrainConfig, topology: Topology, memory_bytes: float)
     if "error" in answer:
         raise UserError(answer["error"])
     return result_from(answer["result"])
+
+
+def _environment(topology: Topology) -> dict[str, str]:
+    """This process's, with what the topology wants."""
+    environment = dict(os.environ)
+    for name, value in topology.environment().items():
+        # Of two flags that contradict, the last one counts: the number of fake devices is ours,
+        # what is said to libtpu the user's.
+        if name == "XLA_FLAGS":
+            value = f"{environment.get(name, '')} {value}"
+        if name == "LIBTPU_INIT_ARGS":
+            value = f"{value} {environment.get(name, '')}"
+        environment[name] = value.strip()
+    return environment
 
 
 def _last_words(log: str) -> str:

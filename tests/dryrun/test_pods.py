@@ -11,6 +11,8 @@ FOLDER = pathlib.Path(__file__).parents[2] / "configs" / "pretrain" / "pods"
 PODS = {
     "base_v5e_16": ("base", "v5e:4x4"),
     "large_v5e_256": ("large", "v5e:16x16"),
+    "large_v5p_64": ("large", "v5p:4x4x4"),
+    "large_v6e_64": ("large", "v6e:8x8"),
 }
 
 

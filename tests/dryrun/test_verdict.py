@@ -53,7 +53,7 @@ def test_missing_memory_is_one_paragraph_with_what_helps():
     assert "activations of about 6.50 instead of 13.00 GiB" in text
     assert "--config.mesh.fsdp=2 --config.mesh.data=-1 (weights and gradient over 2 devices" in text
     assert "about 1.00 GiB less)" in text
-    assert "chips with more memory (v5p, v6e)" in text
+    assert "chips with more memory (v4, v5p, v6e)" in text
     assert "\n" not in text and "rematerialization" not in text, "it is full already"
 
 

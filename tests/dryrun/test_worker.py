@@ -27,6 +27,31 @@ def test_a_process_of_its_own_has_the_devices_that_were_asked_for():
     assert dict(os.environ) == before
 
 
+def test_flags_of_the_user_stay(monkeypatch):
+    """Of two that contradict, the last counts: libtpu's are the user's, the devices are ours."""
+    given = []
+
+    class Seen(subprocess.Popen):
+        def __init__(self, command, *, env, **settings):
+            given.append(env)
+            super().__init__(["true"], env=env, **settings)
+
+    monkeypatch.setattr(subprocess, "Popen", Seen)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", "--fibers_default_thread_stack_size=1 --other=2")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_more=1")
+    for name in ("v5e:4x4", "cpu:2"):
+        with pytest.raises(MachineError):
+            compile_for(tiny_config(), parse_topology(name), 2**40)
+    tpu, cpu = given
+    assert tpu["LIBTPU_INIT_ARGS"].endswith(
+        "=4194304 --fibers_default_thread_stack_size=1 --other=2"
+    )
+    assert tpu["XLA_FLAGS"] == os.environ["XLA_FLAGS"]
+    assert cpu["XLA_FLAGS"].endswith("=8 --xla_more=1 --xla_force_host_platform_device_count=2")
+    assert cpu["LIBTPU_INIT_ARGS"] == os.environ["LIBTPU_INIT_ARGS"]
+
+
 def test_what_it_refuses_arrives_as_one_paragraph():
     with pytest.raises(UserError, match="cannot be split over 3 devices") as caught:
         compile_for(tiny_config(), parse_topology("cpu:3"), math.inf)
