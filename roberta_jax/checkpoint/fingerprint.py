@@ -5,11 +5,15 @@ wrong weight without an error. The fingerprint is stored with the checkpoint and
 every restore.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 _UNSIGNED = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
@@ -34,15 +38,26 @@ def _leaf_fingerprint(x: jax.Array) -> jax.Array:
     return jnp.sum(_mix(bits ^ _mix(_row_major_index(x.shape) + 1)), dtype=jnp.uint32)
 
 
-@jax.jit
 def _fingerprints(leaves: list[jax.Array]) -> jax.Array:
     return jnp.stack([_leaf_fingerprint(leaf) for leaf in leaves])
+
+
+_on_one_device = jax.jit(_fingerprints)
+
+
+@functools.cache
+def _over_mesh(mesh: Mesh) -> Callable[[list[jax.Array]], jax.Array]:
+    # Whole on every device, so that each process can read it.
+    return jax.jit(_fingerprints, out_shardings=NamedSharding(mesh, P()))
 
 
 def fingerprint(tree: Any) -> dict[str, str]:
     """Path of each leaf → 8 hex digits; leaves have 1, 2 or 4 bytes per element."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    values = jax.device_get(_fingerprints([leaf for _, leaf in leaves]))
+    arrays = [leaf for _, leaf in leaves]
+    sharding = getattr(arrays[0], "sharding", None) if arrays else None
+    compute = _over_mesh(sharding.mesh) if isinstance(sharding, NamedSharding) else _on_one_device
+    values = jax.device_get(compute(arrays))
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): f"{int(value):08x}"
         for (path, _), value in zip(leaves, values, strict=True)

@@ -3,12 +3,8 @@
 import contextlib
 import dataclasses
 import errno
-import gc
 import hashlib
 import json
-import logging
-import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +15,10 @@ from orbax.checkpoint.checkpoint_managers import PolicyCheckpointInfo, Preservat
 
 from roberta_jax.checkpoint.fingerprint import fingerprint
 from roberta_jax.checkpoint.policy import steps_to_keep
+from roberta_jax.checkpoint.quiet import collect_quietly, ignore_closed_loops
 from roberta_jax.config import CheckpointConfig
 from roberta_jax.errors import MachineError, UserError
+from roberta_jax.parallel.processes import all_or_none, from_first
 
 _DAMAGED = "damaged"
 _SUPERSEDED = "superseded"
@@ -74,15 +72,24 @@ class CheckpointStore:
     A step is a folder named by its number. One that turns out damaged is renamed to
     `N.damaged` and said; one that a restart from an earlier step leaves behind, to
     `N.superseded`. Nothing is deleted but what the policy lets go, and what a kill left unfinished.
+
+    In a run of several processes, all of them make the same calls, on one folder that all see. Each
+    writes and reads its part of the arrays; damage that one meets is damage for all.
     """
 
     def __init__(self, folder: Path, config: CheckpointConfig | None = None):
         """Opens a folder; without a config it is read only and not created."""
         self.folder = Path(folder).absolute()
         self._preservation = _Preservation(config or CheckpointConfig())
-        self._reader = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+        # Reading waits for no other process: `all_or_none` does, and knows of failures.
+        self._alone = ocp.options.MultiprocessingOptions(
+            primary_host=jax.process_index(), active_processes={jax.process_index()}
+        )
+        self._reader = ocp.Checkpointer(
+            ocp.CompositeCheckpointHandler(), multiprocessing_options=self._alone
+        )
         self._manager = None if config is None else self._open()
-        _ignore_closed_loops()
+        ignore_closed_loops()
         for step in self.steps() if self._manager else ():
             self._note_evaluation(step, self._try_record(step))
 
@@ -115,6 +122,12 @@ class CheckpointStore:
 
     def steps(self) -> list[int]:
         """Complete checkpoints, oldest first."""
+        if self._manager is None:
+            return self._steps_seen()
+        # What the others see of a shared folder may be older.
+        return from_first("checkpoints", self._steps_seen)
+
+    def _steps_seen(self) -> list[int]:
         return sorted(
             int(marker.parent.name)
             for marker in self.folder.glob(f"*/{COMMIT_MARKER}")
@@ -176,6 +189,9 @@ class CheckpointStore:
         Raises:
           DamagedCheckpointError: it is not what was saved.
         """
+        return all_or_none("record", lambda: self._read_record(step))
+
+    def _read_record(self, step: int) -> dict[str, Any]:
         record = dict(self._read(step, record=ocp.args.JsonRestore())["record"])
         if record.pop("checksum", None) != _checksum(record):
             raise self._damaged(step, "its record is not what was saved")
@@ -195,7 +211,9 @@ class CheckpointStore:
         """
         record = self.read_record(step)
         self._check_layout(step, record["arrays"], _layout(target))
-        state = self._read(step, state=ocp.args.StandardRestore(target))["state"]
+        state = all_or_none(
+            "state", lambda: self._read(step, state=ocp.args.StandardRestore(target))["state"]
+        )
         self._check_contents(step, record["fingerprint"], state)
         return Restored(step, state, record)
 
@@ -221,9 +239,15 @@ class CheckpointStore:
             restore_args=ocp.checkpoint_utils.construct_restore_args(target),
             partial_restore=True,
         )
-        with contextlib.closing(ocp.Checkpointer(ocp.PyTreeCheckpointHandler())) as reader:
+        reader = ocp.Checkpointer(
+            ocp.PyTreeCheckpointHandler(), multiprocessing_options=self._alone
+        )
+        with contextlib.closing(reader):
             folder = self.folder / str(step) / "state"
-            state = self._explain_read(step, lambda: reader.restore(folder, args=arguments))
+            state = all_or_none(
+                "state",
+                lambda: self._explain_read(step, lambda: reader.restore(folder, args=arguments)),
+            )
         self._check_contents(step, contents, state)
         return Restored(step, state, record)
 
@@ -286,15 +310,19 @@ class CheckpointStore:
         return [self._rename(later, _SUPERSEDED) for later in self.steps() if later > step]
 
     def _rename(self, step: int, reason: str) -> str:
+        name = from_first("rename", lambda: self._renamed(step, reason))
+        self._preservation.evaluations.pop(step, None)
+        if self._manager is not None:
+            self._manager.reload()
+        return name
+
+    def _renamed(self, step: int, reason: str) -> str:
         source, number = self.folder / str(step), 0
         target = self.folder / f"{step}.{reason}"
         while target.exists():
             number += 1
             target = self.folder / f"{step}.{reason}-{number}"
         source.rename(target)
-        self._preservation.evaluations.pop(step, None)
-        if self._manager is not None:
-            self._manager.reload()
         return target.name
 
     def _read(self, step: int, **items: Any) -> Any:
@@ -310,7 +338,7 @@ class CheckpointStore:
         except Exception as error:
             number = error.errno if isinstance(error, OSError) else None
             reason = " ".join(str(error).split())[:200]
-        _collect_quietly()
+        collect_quietly()
         if number in _REFUSALS or any(word in reason for word in _REFUSAL_WORDS):
             raise MachineError(
                 f"Checkpoint {self.folder / str(step)} cannot be read: {reason}. It was left as "
@@ -341,7 +369,7 @@ class CheckpointStore:
             yield
         # tensorstore reports a full disk as ValueError OUT_OF_RANGE or RESOURCE_EXHAUSTED.
         except (OSError, ValueError) as error:
-            newest = max(self.steps(), default=None)
+            newest = max(self._steps_seen(), default=None)
             kept = "none yet" if newest is None else f"that of step {newest}"
             text = " ".join(str(error).split())
             # tensorstore's account is long, and names the cause somewhere inside.
@@ -361,37 +389,6 @@ def _layout(tree: Any) -> dict[str, str]:
         )
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
-
-
-def _collect_quietly() -> None:
-    """Ends the tasks that a failed read of orbax leaves behind, which would complain later."""
-    _ignore_closed_loops()
-    complain, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
-    asyncio_log = logging.getLogger("asyncio")
-    silent, asyncio_log.disabled = asyncio_log.disabled, True
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            gc.collect()
-    finally:
-        asyncio_log.disabled = silent
-        sys.unraisablehook = complain
-
-
-def _ignore_closed_loops() -> None:
-    """After one array has failed, those still under way find orbax's event loop closed."""
-    if not isinstance(sys.unraisablehook, _ComplainOfOthers):
-        sys.unraisablehook = _ComplainOfOthers(sys.unraisablehook)
-
-
-@dataclasses.dataclass(frozen=True)
-class _ComplainOfOthers:
-    """A hook for errors that nobody can catch, silent about orbax's closed event loop."""
-
-    before: Callable[[Any], Any]
-
-    def __call__(self, unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            self.before(unraisable)
 
 
 def _checksum(record: dict[str, Any]) -> str:

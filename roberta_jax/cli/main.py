@@ -157,9 +157,10 @@ def entry_point() -> None:
     else:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = main(sys.argv[1:])
-    if code == INTERRUPTED and "jax" in sys.modules:
+    if code and "jax" in sys.modules:
         _flush()
-        os._exit(code)  # jax, stopped in the midst of its work, may crash at its end.
+        # jax, stopped in the midst of its work, may crash at its end, or wait for other processes.
+        os._exit(code)
     sys.exit(code)
 
 

@@ -8,7 +8,12 @@ data, checkpoints, estimated times) and stops; no workdir is needed.
 
 Ctrl-C ends after the step in hand (and at most two that the devices have begun) and saves; the same
 command goes on from there. The workdir receives config.json, checkpoints/, metrics.jsonl (losses in
-nats), tensorboard/ and tokenizer/.
+nats), tensorboard/, tokenizer/ and compilation_cache/.
+
+On several hosts, start the same command on each: under Slurm (srun), Open MPI (mpirun) or on a TPU
+pod, the processes find each other; elsewhere, --coordinator_address, --num_processes and
+--process_id say who they are. All of them need the same --workdir, on a file system that they
+share. A signal to any of them stops all after the same step.
 """
 
 from typing import Any
@@ -17,6 +22,7 @@ from absl import flags as absl_flags
 
 from roberta_jax.cli.config_flag import config_of, define_config, fields_help
 from roberta_jax.errors import UserError
+from roberta_jax.parallel.launch import MODES, find_launch
 
 SUMMARY = "train an encoder on a prepared dataset; goes on where it stopped"
 TAKES_CONFIG = True
@@ -40,6 +46,41 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     absl_flags.DEFINE_bool(
         "explain", False, "Tell what the run will do, and stop.", flag_values=flags
     )
+    define_processes(flags)
+
+
+def define_processes(flags: absl_flags.FlagValues) -> None:
+    """Defines the flags of a run on several hosts."""
+    absl_flags.DEFINE_enum(
+        "distributed",
+        "auto",
+        MODES,
+        "auto: with the processes that Slurm, Open MPI or a TPU pod started; off: one process.",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_string(
+        "coordinator_address", "", "HOST:PORT of process 0, where all meet.", flag_values=flags
+    )
+    absl_flags.DEFINE_integer(
+        "num_processes", 0, "Processes of the run.", lower_bound=0, flag_values=flags
+    )
+    absl_flags.DEFINE_integer(
+        "process_id", -1, "Number of this process, from 0.", lower_bound=-1, flag_values=flags
+    )
+    absl_flags.DEFINE_float(
+        "start_timeout",
+        300.0,
+        "Seconds to wait for the other processes at the start.",
+        lower_bound=1.0,
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_float(
+        "heartbeat_timeout",
+        100.0,
+        "Seconds of silence after which a process counts as gone, and the others end.",
+        lower_bound=1.0,
+        flag_values=flags,
+    )
 
 
 def run(flags: Any, arguments: list[str]) -> int:
@@ -56,6 +97,18 @@ def run(flags: Any, arguments: list[str]) -> int:
         for line in explain(config):
             print(line)
         return 0
+    launch = find_launch(
+        flags.distributed,
+        address=flags.coordinator_address,
+        num_processes=flags.num_processes,
+        process_id=flags.process_id,
+    )
+    from roberta_jax.parallel.processes import started
     from roberta_jax.train.pretrain import pretrain
 
-    return pretrain(config, flags.workdir, resume=flags.resume, init_from=flags.init_from)
+    with started(
+        launch,
+        start_timeout_seconds=flags.start_timeout,
+        heartbeat_timeout_seconds=flags.heartbeat_timeout,
+    ):
+        return pretrain(config, flags.workdir, resume=flags.resume, init_from=flags.init_from)

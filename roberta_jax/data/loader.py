@@ -1,8 +1,9 @@
 """Any batch of a run, by arithmetic: example k is a function of (seed, k), whoever reads it.
 
 The `order` says which row example k of a run is: one of N shuffled anew for every epoch, or, of a
-mixture, one of several datasets in turn. A process takes its contiguous rows of each global batch,
-so the number of processes, workers and threads changes who reads a row and never which row it is.
+mixture, one of several datasets in turn. A process reads the rows of each global batch that its
+devices hold, so the number of processes, workers and threads changes who reads a row and never
+which row it is.
 There is no iterator state to save: `examples_seen` says it all.
 """
 
@@ -26,7 +27,7 @@ MOST_THREADS = 4
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows of this process; b is the batch size divided by the number of processes."""
+    """Rows of a global batch that are read here, b of them."""
 
     tokens: np.ndarray  # [b, T] int32.
     index: np.ndarray  # [b] uint32: number of the row in the dataset.
@@ -46,8 +47,7 @@ class Loader:
         seed: int,
         weights: Sequence[float] = (),
         labels: bool = False,
-        process_index: int = 0,
-        process_count: int = 1,
+        rows: np.ndarray | None = None,
         num_threads: int = 0,
         num_workers: int = 0,
     ):
@@ -55,19 +55,17 @@ class Loader:
 
         Args:
           dataset: the rows; may be fewer than a batch.
-          batch_size: rows of a global batch; a multiple of `process_count`.
+          batch_size: rows of a global batch.
           seed: of the order, in [0, 2^32).
           weights: of the datasets of a mixture; none draws every row equally often.
           labels: whether batches have the next-sentence labels of their rows.
-          process_index: which part of every global batch is read here.
-          process_count: how many parts there are.
+          rows: [b] ints, which rows of every global batch are read here; None reads all.
           num_threads: threads that read ahead; 0: one per core, up to `MOST_THREADS`.
           num_workers: processes that read ahead; 0 reads in this one, which is enough for rows of
             token ids.
 
         Raises:
-          UserError: the dataset is empty, the processes do not divide the batch, or the weights
-            are none.
+          UserError: the dataset is empty, or the weights are none.
         """
         if not len(dataset):
             raise UserError(
@@ -81,7 +79,7 @@ class Loader:
         else:
             self._order = ShuffledOrder(len(dataset), seed)
         self._dataset, self._batch_size, self._labels = dataset, batch_size, labels
-        self._local_start, self._local_size = _local_rows(batch_size, process_index, process_count)
+        self._rows = _rows_of(batch_size, rows)
         self._num_threads = num_threads or min(cores(), MOST_THREADS)
         self._num_workers = num_workers
 
@@ -93,9 +91,9 @@ class Loader:
         source = _BatchSource(
             dataset=self._dataset,
             order=self._order,
-            first_example=examples_seen + self._local_start,
+            first_example=examples_seen,
             stride=self._batch_size,
-            local_size=self._local_size,
+            rows=self._rows,
             labels=self._labels,
         )
         read_options = grain.ReadOptions(
@@ -120,20 +118,26 @@ def validation_batches(
     batch_size: int,
     max_rows: int,
     labels: bool = False,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: np.ndarray | None = None,
 ) -> Iterator[tuple[Batch, np.ndarray]]:
     """The same rows in the same order at every call: all of them, or `max_rows` evenly spaced ones.
 
+    Args:
+      dataset: the rows.
+      batch_size: rows of a global batch.
+      max_rows: at most so many are read.
+      labels: whether batches have the next-sentence labels of their rows.
+      rows: [b] ints, which rows of every global batch are read here; None reads all.
+
     Yields:
-      This process's part of each global batch, and weights [b] float32: 1, or 0 for rows that
+      What is read here of each global batch, and weights [b] float32: 1, or 0 for rows that
       only fill up the last batch.
     """
-    local_start, local_size = _local_rows(batch_size, process_index, process_count)
+    here = _rows_of(batch_size, rows)
     chosen = evenly_spaced(len(dataset), max_rows)
     num_rows = len(chosen)
     for first in range(0, num_rows, batch_size):
-        places = np.arange(first + local_start, first + local_start + local_size)
+        places = first + here
         weights = (places < num_rows).astype(np.float32)
         index = chosen[np.minimum(places, num_rows - 1)]
         yield _read_batch(dataset, index, np.zeros_like(index), labels=labels), weights
@@ -141,16 +145,13 @@ def validation_batches(
 
 @dataclasses.dataclass(frozen=True)
 class _BatchSource:
-    """Random access to the batches of one process.
-
-    Element i begins `i * stride` examples after the first.
-    """
+    """Random access to batches; number i begins `i * stride` examples after the first example."""
 
     dataset: RowSource
     order: Order
     first_example: int
     stride: int
-    local_size: int
+    rows: np.ndarray  # Of each batch.
     labels: bool
 
     def __len__(self) -> int:
@@ -158,7 +159,7 @@ class _BatchSource:
 
     def __getitem__(self, position: int) -> dict[str, np.ndarray]:
         first = self.first_example + position * self.stride
-        index, epoch = self.order.locate(np.arange(first, first + self.local_size))
+        index, epoch = self.order.locate(first + self.rows)
         batch = _read_batch(self.dataset, index, epoch, labels=self.labels)
         # grain's worker processes hand over dicts of arrays without copying them through a pipe.
         arrays = {"tokens": batch.tokens, "index": batch.index, "epoch": batch.epoch}
@@ -175,12 +176,5 @@ def _read_batch(dataset: RowSource, index: np.ndarray, epoch: np.ndarray, *, lab
     )
 
 
-def _local_rows(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
-    """The first row and the number of rows of a process in every global batch."""
-    if batch_size < 1 or batch_size % process_count:
-        raise UserError(
-            f"The batch size is {batch_size}; it must be a positive multiple of the number of "
-            f"processes, {process_count}."
-        )
-    local_size = batch_size // process_count
-    return process_index * local_size, local_size
+def _rows_of(batch_size: int, rows: np.ndarray | None) -> np.ndarray:
+    return np.arange(batch_size) if rows is None else np.asarray(rows, np.int64)

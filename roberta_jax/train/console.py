@@ -46,15 +46,16 @@ def train_line(entry: dict[str, Any], num_steps: int, seconds_left: float) -> st
 class RunConsole:
     """Prints lines, and keeps one live line at the bottom where the output is a terminal."""
 
-    def __init__(self) -> None:
-        """Writes to standard output."""
+    def __init__(self, *, speaks: bool = True) -> None:
+        """Writes to standard output; of several processes, one speaks."""
+        self._speaks = speaks
         self._console = Console(highlight=False, soft_wrap=True, file=sys.stdout)
         self._live: Live | None = None
         self._last_plain = -float("inf")
 
     def __enter__(self) -> "RunConsole":
         """Starts the live line."""
-        if self._console.is_terminal:
+        if self._speaks and self._console.is_terminal:
             self._live = Live(Text(""), console=self._console, auto_refresh=False, transient=True)
             self._live.start()
         return self
@@ -67,7 +68,8 @@ class RunConsole:
 
     def say(self, line: str) -> None:
         """Prints a line that stays."""
-        self._console.print(line, markup=False)
+        if self._speaks:
+            self._console.print(line, markup=False)
 
     def progress(self, line: str, *, lasting: bool) -> None:
         """Shows the newest progress: live on a terminal, else a line of its own.

@@ -1,20 +1,22 @@
 """Losses on the validation rows, with the same masks at every call."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from roberta_jax.config import EncoderConfig
 from roberta_jax.data.loader import Batch, validation_batches
 from roberta_jax.data.mixture import RowSource
 from roberta_jax.data.rows import NextSentence
 from roberta_jax.encoder.model import Params, bind
-from roberta_jax.parallel.placement import place
+from roberta_jax.parallel.placement import place, rows_here
 from roberta_jax.train.inputs import BatchSums, InputMaker, sums_of
 
 # The masks don't depend on the run's seed, so that runs can be compared.
@@ -98,7 +100,8 @@ def make_evaluator(
     of the devices over which a batch is split. It is compiled once for every shape of a batch.
     """
 
-    @jax.jit
+    # Whole on every device, so that each process can read it.
+    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, P()))
     def sums_of_batch(params: Params, batch: dict[str, jax.Array]) -> BatchSums:
         inputs = maker(batch, jax.random.key(_EVALUATION_SEED))
         weights = inputs.masked.weights * batch["row_weights"][:, None]
@@ -112,8 +115,7 @@ def make_evaluator(
             batch_size=batch_size,
             max_rows=max_rows,
             labels=maker.next_sentence,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            rows=rows_here(mesh, batch_size),
         ):
             sums = sums_of_batch(params, place(_WeightedBatch.of(batch, row_weights), mesh))
             total = sums if total is None else total + sums

@@ -11,14 +11,15 @@ import jax
 from roberta_jax.checkpoint.store import CheckpointStore, Restored
 from roberta_jax.config import PretrainConfig
 from roberta_jax.errors import MachineError
-from roberta_jax.train.console import RunConsole, duration, train_line
+from roberta_jax.parallel.processes import SharedStop
+from roberta_jax.train.console import RunConsole, train_line
 from roberta_jax.train.divergence import Spike, observe
 from roberta_jax.train.evaluate import Evaluation, mean
 from roberta_jax.train.hardware import peak_share, step_flops
 from roberta_jax.train.interrupt import InterruptWish
 from roberta_jax.train.metrics import ROLLED_BACK, MetricsLog
 from roberta_jax.train.plan import Phase, Plan
-from roberta_jax.train.programs import Step
+from roberta_jax.train.programs import CompiledStep
 from roberta_jax.train.progress import Progress, Window
 from roberta_jax.train.state import TrainState
 from roberta_jax.train.step import StepMetrics
@@ -32,7 +33,8 @@ MOST_STEPS_IN_FLIGHT = 2
 class Hooks:
     """What the loop calls; built by `pretrain`."""
 
-    steps: tuple[Step, ...]  # Of each phase.
+    # Compiles the step of a phase for arrays like these.
+    compile: Callable[[Phase, TrainState, dict[str, Any]], CompiledStep]
     # Batches of a phase, from where the progress says.
     batches: Callable[[Phase, Progress], Generator[dict[str, Any]]]
     # Of a phase's validation rows; None where there are none.
@@ -70,9 +72,8 @@ def run_loop(
     """
     loop = _Loop(config, plan, state, progress, hooks, store, log, console)
     with InterruptWish() as wish:
-        while progress.step < plan.num_steps and not wish.requested:
+        while progress.step < plan.num_steps and not loop.stopping:
             loop.run_phase(wish)
-    loop.save()  # The signal may have come between two looks at it.
     store.wait()
     complete = progress.step >= plan.num_steps
     if not complete:
@@ -108,7 +109,9 @@ class _Loop:
         self.saved_step = progress.step if progress.step in store.steps() else None
         self.started: float | None = None  # After the first compilation.
         self.busy_seconds = self.busy_flops = 0.0  # Of the steps since, without pauses.
-        self.compiled: set[int] = set()  # Numbers of phases.
+        self.compiled: dict[int, CompiledStep] = {}  # By number of the phase.
+        self.stop = SharedStop(MOST_STEPS_IN_FLIGHT)
+        self.stopping = False  # After the step in hand, on all processes.
 
     def run_phase(self, wish: InterruptWish) -> None:
         """Runs to the end of the phase in hand, to an interrupt, or until the run goes back."""
@@ -123,27 +126,31 @@ class _Loop:
         with contextlib.closing(batches), contextlib.suppress(_Rollback):
             clock = self._first_step(phase, batches)
             self._look(phase, wish, clock)
-            while progress.step < phase.end_step and not wish.requested:
+            while progress.step < phase.end_step and not self.stopping:
                 self._step(phase, batches)
                 clock.steps += 1
                 self._look(phase, wish, clock)
 
     def _first_step(self, phase: Phase, batches: Generator[dict[str, Any]]) -> "_Clock":
-        """The first step of a phase: its time is compilation; the rate is counted without it."""
-        began = time.monotonic()
+        """The first step of a phase, for which it is compiled; the rate is counted without it."""
         if self.progress.step == phase.first_step:
             # Losses of other batches are no measure for these.
             self.progress.recent_losses, self.progress.in_spike = [], False
         self._step(phase, batches)
         jax.block_until_ready(self.pending)
-        if phase.number not in self.compiled:
-            self.compiled.add(phase.number)
-            self.console.say(f"compiled the step in {duration(time.monotonic() - began)}")
         self.started = self.started or time.monotonic()
         return _Clock()
 
     def _step(self, phase: Phase, batches: Generator[dict[str, Any]]) -> None:
-        self.state, metrics = self.hooks.steps[phase.number](self.state, next(batches))
+        batch = next(batches)
+        if phase.number not in self.compiled:
+            compiled = self.hooks.compile(phase, self.state, batch)
+            self.compiled[phase.number] = compiled
+            self.console.say(
+                f"compiled the step: lowering {compiled.lowering_seconds:.1f} s, compiling "
+                f"{compiled.compiling_seconds:.1f} s"
+            )
+        self.state, metrics = self.compiled[phase.number].run(self.state, batch)
         self.pending.append(metrics)
         jax.block_until_ready(self.pending[:-MOST_STEPS_IN_FLIGHT][-1:])
         self.progress.step += 1
@@ -162,7 +169,8 @@ class _Loop:
             self._drain(phase)  # The time of the steps before is theirs.
             with clock.paused():
                 evaluation = self._evaluate(phase)
-        if step % self.config.checkpoint.save_every_steps == 0 or last or wish.requested:
+        self.stopping = self.stop.due(step, wished=wish.requested)
+        if step % self.config.checkpoint.save_every_steps == 0 or last or self.stopping:
             self._drain(phase)
             with clock.paused():
                 self.save(evaluation)

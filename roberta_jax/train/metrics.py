@@ -50,15 +50,18 @@ def _entry(line: str) -> dict[str, Any]:
 class MetricsLog:
     """Appends to the record of a workdir; close it, or use it in a `with` block."""
 
-    def __init__(self, workdir: Path, *, after_step: int):
+    def __init__(self, workdir: Path, *, after_step: int, writes: bool = True):
         """Goes on after `after_step`: later lines are dropped, for they will be written again.
 
         A new run has -1 there: it keeps no line of one that was killed before its first checkpoint.
+        Of several processes, one writes; the others may call the same methods.
         """
-        self._workdir = workdir
+        self._workdir, self._writes = workdir, writes
         self._begin(after_step, keep_rollbacks=False)
 
     def _begin(self, after_step: int, *, keep_rollbacks: bool) -> None:
+        if not self._writes:
+            return
         path = self._workdir / METRICS_FILE
         kept = [
             entry
@@ -89,6 +92,8 @@ class MetricsLog:
 
     def write(self, kind: str, *, step: int, examples_seen: int, **values: Any) -> None:
         """Appends one line, on disk when this returns (as far as the system promises it)."""
+        if not self._writes:
+            return
         entry = {"step": step, "kind": kind, "examples_seen": examples_seen, **values}
         self._file.write(_line(entry))
         self._file.flush()
@@ -108,6 +113,8 @@ class MetricsLog:
 
     def close(self) -> None:
         """Closes both files."""
+        if not self._writes:
+            return
         self._tensorboard.close()
         self._file.close()
 

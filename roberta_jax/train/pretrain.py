@@ -24,7 +24,8 @@ from roberta_jax.encoder.model import abstract_params, count_params
 from roberta_jax.errors import INTERRUPTED, MachineError, UserError
 from roberta_jax.parallel.host_memory import keep_freed_memory
 from roberta_jax.parallel.mesh import make_mesh
-from roberta_jax.parallel.placement import placed_ahead
+from roberta_jax.parallel.placement import placed_ahead, rows_here
+from roberta_jax.parallel.processes import advise, all_or_none, is_first, on_first
 from roberta_jax.parallel.tables import abstract, path_name, shardings
 from roberta_jax.train import workdir as workdir_lib
 from roberta_jax.train.console import RunConsole
@@ -32,9 +33,8 @@ from roberta_jax.train.evaluate import Evaluation, make_evaluator
 from roberta_jax.train.inputs import InputMaker
 from roberta_jax.train.loop import Hooks, run_loop
 from roberta_jax.train.metrics import MetricsLog
-from roberta_jax.train.microbatches import with_microbatches
 from roberta_jax.train.plan import Phase, Plan, make_plan
-from roberta_jax.train.programs import make_programs
+from roberta_jax.train.programs import compile_step, kept_programs, make_programs
 from roberta_jax.train.progress import Progress
 from roberta_jax.train.resume import (
     announce_resume,
@@ -44,6 +44,7 @@ from roberta_jax.train.resume import (
     restore,
 )
 from roberta_jax.train.run_data import RunData, check_padding, open_data, resolve
+from roberta_jax.train.same_run import check_same_run, check_shared_folder, with_same_microbatches
 from roberta_jax.train.state import TrainState
 
 
@@ -69,32 +70,38 @@ def pretrain(
     """
     workdir = local_path(workdir)
     local_path(init_from)
+    keep_freed_memory()
 
     # ---- Data: what was prepared decides the vocabulary, and how many steps a pass has ----------
     config.validate()
-    data = open_data(config)
+    data = all_or_none("data", lambda: open_data(config))
     tokenizer = data.tokenizer()
     config = resolve(config, data.main)
     check_padding(config, tokenizer)
     plan = make_plan(config, data.num_rows)
+    check_same_run(config, data, resume=resume, init_from=init_from)
 
     # ---- Devices ------------------------------------------------------------------------------
-    keep_freed_memory()
-    check_one_process()
     mesh = make_mesh(config.mesh)
-    plan = with_microbatches(config, plan, mesh)
+    plan = with_same_microbatches(config, plan, mesh)
     check_shapes(config, mesh)
     check_implementation(config.encoder)
 
     # ---- Where the run stands ------------------------------------------------------------------
     checkpoints = workdir / workdir_lib.CHECKPOINTS_FOLDER
-    check_resume(workdir, config, resume=resume, init_from=init_from)
-    workdir_lib.make_workdir(workdir)
+    on_first("resume", lambda: check_resume(workdir, config, resume=resume, init_from=init_from))
+    on_first("workdir", lambda: workdir_lib.make_workdir(workdir))
+    check_shared_folder(workdir)
+    advise(
+        "Run the same command again on all processes, also on another number of them: it goes on "
+        f"from the newest checkpoint in {checkpoints}"
+    )
 
     with (
         workdir_lib.locked(workdir),
+        kept_programs(workdir / workdir_lib.PROGRAMS_FOLDER),
         jax.set_mesh(mesh),
-        RunConsole() as console,
+        RunConsole(speaks=is_first()) as console,
         CheckpointStore(checkpoints, config.checkpoint) as store,
     ):
         # ---- The model and its steps ----------------------------------------------------------
@@ -120,8 +127,8 @@ def pretrain(
             announce_resume(config, plan, data, restored, note=note)
         if progress.step >= plan.num_steps:
             return 0
-        workdir_lib.write_config(workdir, config)
-        keep_tokenizer(tokenizer, workdir)
+        on_first("config", lambda: workdir_lib.write_config(workdir, config))
+        on_first("tokenizer", lambda: keep_tokenizer(tokenizer, workdir))
 
         # ---- The loop --------------------------------------------------------------------------
         evaluator = make_evaluator(config.encoder, maker, mesh)
@@ -143,14 +150,14 @@ def pretrain(
             return newest
 
         hooks = Hooks(
-            steps=programs.steps,
+            compile=lambda phase, *arrays: compile_step(programs.steps[phase.number], *arrays),
             batches=lambda phase, progress: batches_of(config, data, mesh, phase, progress),
             evaluate=evaluate,
             record=lambda progress: checkpoint_record(config, data, progress),
             restore=restore_newest,
         )
         after_step = -1 if restored is None else progress.step
-        with MetricsLog(workdir, after_step=after_step) as log:
+        with MetricsLog(workdir, after_step=after_step, writes=is_first()) as log:
             if restored is None:
                 log_unigram_entropy(log, data.of_path[plan.phases[0].path].train)
             for event, message in events:
@@ -183,8 +190,7 @@ def batches_of(
         seed=config.seed,
         weights=source.weights,
         labels=config.encoder.next_sentence_head,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        rows=rows_here(mesh, phase.batch_size),
         num_threads=config.data.num_read_threads,
         num_workers=config.data.num_read_processes,
     )
@@ -209,15 +215,6 @@ def explained_memory(plan: Plan) -> Iterator[None]:
             f"{max(phase.num_microbatches for phase in plan.phases)} (the same gradient, in more "
             "parts), or set encoder.rematerialization=full."
         ) from error
-
-
-def check_one_process() -> None:
-    """Refuses to run on several hosts: each would write the same files."""
-    if jax.process_count() > 1:
-        raise UserError(
-            f"This is one of {jax.process_count()} processes, and a run on several hosts is not "
-            "supported yet. Start it on one host, on all of its devices."
-        )
 
 
 def check_shapes(config: PretrainConfig, mesh: Mesh) -> None:
@@ -275,7 +272,9 @@ def announce(
         for line in data_lines(phase, data):
             console.say(line)
     shape = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
-    console.say(f"devices: {jax.device_count()} {jax.devices()[0].device_kind} ({shape})")
+    processes = jax.process_count()
+    of = f" of {processes} processes" if processes > 1 else ""
+    console.say(f"devices: {jax.device_count()} {jax.devices()[0].device_kind}{of} ({shape})")
 
 
 def data_lines(phase: Phase, data: RunData) -> Iterator[str]:

@@ -1,9 +1,13 @@
 """The compiled functions of a run: its beginning, the step of each phase, the evaluation."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -32,6 +36,43 @@ class Programs:
     init: Callable[[], TrainState]
     steps: tuple[Step, ...]
     shapes: TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledStep:
+    """The step of a phase for arrays of one shape and sharding, and what it took to make it."""
+
+    run: Step
+    lowering_seconds: float  # From Python to what the compiler reads.
+    compiling_seconds: float  # To what the devices run; less where `kept_programs` has it.
+
+
+def compile_step(step: Step, state: TrainState, batch: dict[str, jax.Array]) -> CompiledStep:
+    """Compiles a step of `Programs`, which is not run."""
+    began = time.monotonic()
+    # `Step` says what a caller needs; it is a jitted function.
+    lowered = step.lower(state, batch)  # type: ignore[attr-defined]
+    middle = time.monotonic()
+    compiled = lowered.compile()
+    return CompiledStep(compiled, middle - began, time.monotonic() - middle)
+
+
+@contextlib.contextmanager
+def kept_programs(folder: Path) -> Iterator[None]:
+    """Keeps in `folder` what is compiled meanwhile, so that a run that goes on finds it there.
+
+    A place of the user's own (JAX_COMPILATION_CACHE_DIR) is used instead.
+    """
+    if jax.config.values["jax_compilation_cache_dir"]:
+        yield
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+    compilation_cache.reset_cache()  # jax looks once whether there is one.
+    try:
+        yield
+    finally:
+        jax.config.update("jax_compilation_cache_dir", None)
+        compilation_cache.reset_cache()
 
 
 def make_programs(config: PretrainConfig, plan: Plan, maker: InputMaker, mesh: Mesh) -> Programs:

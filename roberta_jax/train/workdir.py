@@ -13,12 +13,14 @@ from roberta_jax import config as config_lib
 from roberta_jax.config import PretrainConfig
 from roberta_jax.data.manifest import MANIFEST_NAME
 from roberta_jax.errors import UserError
+from roberta_jax.parallel.processes import on_first
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS_FOLDER = "checkpoints"
 TOKENIZER_FOLDER = "tokenizer"
 TENSORBOARD_FOLDER = "tensorboard"
+PROGRAMS_FOLDER = "compilation_cache"  # What jax compiled.
 ORIGIN_FILE = "origin.json"  # Of an imported model: where it comes from.
 
 # Settings that decide which arrays there are and what they mean; the others may change on resume.
@@ -58,14 +60,14 @@ def make_workdir(workdir: Path) -> None:
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Keeps other processes from running in `workdir`; the lock ends with this one.
+    """Keeps other runs out of `workdir`; the lock ends with the first process of this one.
 
     Raises:
-      UserError: another process has it.
+      UserError: another run has it.
     """
     folder = os.open(workdir, os.O_RDONLY)
     try:
-        _lock(folder, workdir)
+        on_first("lock", lambda: _lock(folder, workdir))
         yield
     finally:
         os.close(folder)

@@ -178,14 +178,14 @@ def test_a_spike_is_rolled_back_by_the_run_itself(dataset, tmp_path, monkeypatch
     def make_programs(*arguments):
         programs = original(*arguments)
 
-        def step(state, batch):
+        def run(state, batch):
             if int(state.step) == 13 and not thrown:
                 thrown.append(True)
                 params = jax.tree.map(lambda leaf: leaf * 30, state.params)
                 state = dataclasses.replace(state, params=params)
             return programs.steps[0](state, batch)
 
-        return dataclasses.replace(programs, steps=(step,))
+        return dataclasses.replace(programs, steps=(runs.Uncompiled(run),))
 
     monkeypatch.setattr(pretrain_module, "make_programs", make_programs)
     config = runs.tiny_config(
