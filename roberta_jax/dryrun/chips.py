@@ -44,8 +44,8 @@ class Chip:
 # and 800 GB/s; older texts of the v6e page had 3,584 Gbit/s, which is 12% more). The network is
 # that of a pod over its 256 chips (v5e 6.4, v6e 25.6 Tbit/s), or as given per chip (v5p, 50
 # Gbit/s). The largest slice of v5p has 6,144 chips. v4 has six links of 50 GB/s and pods of 4,096
-# chips; its network is taken to be that of v5p. jax's own table (jax/_src/pallas/mosaic/tpu_info.py)
-# has the same within 0.3%, but for the HBM of v5p: 2,460 GB/s.
+# chips; its network is taken to be that of v5p. jax's own table has the same within 0.3%
+# (jax/_src/pallas/mosaic/tpu_info.py), but for the HBM of v5p: 2,460 GB/s.
 # A hop of about a microsecond is from "How to Scale Your Model" (jax-ml.github.io/scaling-book).
 CHIPS = {
     chip.name: chip
