@@ -116,8 +116,6 @@ def test_a_state_that_is_too_large_is_not_compiled(over_data):
     assert phase.state_is_too_large and phase.compiled is None
     assert phase.peak_bytes() == whole.state.kept and not phase.fits(limit)
     assert (phase.state, phase.computed_flops) == (whole.state, whole.computed_flops)
-    more = dry_run(tiny_config(), parse_topology("cpu:8"), limit + 1).phases[0]
-    assert not more.state_is_too_large and more.compiled == whole.compiled
 
 
 def test_every_phase_names_the_field_of_its_microbatches(over_data):
@@ -131,16 +129,15 @@ def test_every_phase_names_the_field_of_its_microbatches(over_data):
     assert all(field in field_paths(config) for field in fields)
 
 
-@pytest.mark.parametrize("policy", ["none", "full"])
-def test_the_program_is_as_large_for_twice_as_many_layers(policy):
+def test_the_program_is_as_large_for_twice_as_many_layers():
     """The layers are one loop, forward and backward: of 12 or 24, only numbers change."""
-    twelve, more = (lowered_lines(num_layers, policy) for num_layers in (12, 24))
+    twelve, more = (lowered_lines(num_layers) for num_layers in (12, 24))
     assert len(twelve) == pytest.approx(len(more), rel=0.01)
     assert any("24x" in line for line in more), "the layers are there"
 
 
-def lowered_lines(num_layers, policy):
-    config = tiny_config(num_layers=num_layers, policy=policy)
+def lowered_lines(num_layers):
+    config = tiny_config(num_layers=num_layers, policy="full")
     prepared = prepare(config, parse_topology("cpu:8"), math.inf)
     mesh = prepared.mesh
     with jax.set_mesh(mesh):
