@@ -34,6 +34,10 @@ def test_what_fits_fills_a_part_of_the_memory_and_of_the_time():
     gib = 1000 / 15.75
     assert memory == pytest.approx([gib, gib, gib, 3 * gib, 0], abs=0.01)
     assert sum(memory) == pytest.approx(1000 * 6 / 15.75, abs=0.05)
+    places = re.findall(r'<rect x="([^"]*)" width="[^"]*"[^>]*><title', page)[: len(memory)]
+    assert list(map(float, places)) == pytest.approx(
+        [sum(memory[:number]) for number in range(len(memory))], abs=0.05
+    ), "each begins where the one before it ends"
     # 2 s of products at the published rate; at half of it, with 1 s of memory and 40 ms of a link.
     assert fastest == pytest.approx([1000 * 2 / 5.04, 0, 0], abs=0.01)
     assert slowest == pytest.approx([1000 * 4 / 5.04, 1000 / 5.04, 40 / 5.04], abs=0.01)
