@@ -49,7 +49,7 @@ echo "Installing roberta-jax [$(1)] and the pinned packages into $(VENV), a minu
 rm -f '$(VENV)'/installed-$(1)-*; touch "$$stamp"; echo "Set up."
 endef
 
-.PHONY: help setup demo test test-slow test-parity test-beam beam-tests lint format bench clean
+.PHONY: help setup demo test test-slow test-parity test-beam beam-tests test-tpu tpu-tests lint format bench clean
 
 help:
 	@echo 'make demo       sets up, then goes from raw text to a small RoBERTa and its predictions, in $(DEMO)/'
@@ -57,10 +57,11 @@ help:
 	@echo 'make test-slow  runs the tests that take longer than about ten seconds each'
 	@echo 'make test-parity  sets up with PyTorch and transformers, then compares with them'
 	@echo 'make test-beam    sets up $(VENV)-beam with Apache Beam, then runs the tests that need it'
+	@echo 'make test-tpu     sets up $(VENV)-tpu with the compiler of TPUs, then runs the tests that need it (no TPU)'
 	@echo 'make lint       checks format, lint, types and the direction of imports'
 	@echo 'make format     writes the format, and the fixes that are safe'
 	@echo 'make bench      sets up with PyTorch, then compares tokens per second with it'
-	@echo 'make clean      removes $(VENV), $(VENV)-beam, caches and $(DEMO)/'
+	@echo 'make clean      removes $(VENV), $(VENV)-beam, $(VENV)-tpu, caches and $(DEMO)/'
 	@echo 'PYTHON=python3.12 chooses the interpreter, VENV=folder the environment.'
 
 setup:
@@ -87,6 +88,20 @@ beam-tests:
 	$(call install,dev$(comma)beam)
 	'$(VENV)/bin/python' -m pytest $(PYTEST_FLAGS) -m beam
 
+# Where libtpu is installed without a TPU, jax complains at every start unless JAX_PLATFORMS=cpu: an environment of
+# its own. libtpu has packages for one kind of machine; on others there is nothing to run.
+test-tpu:
+	@if [ "$$(uname -sm)" = 'Linux x86_64' ]; then \
+	  $(MAKE) --no-print-directory tpu-tests VENV='$(VENV)-tpu'; \
+	else \
+	  echo "libtpu, the compiler of TPUs, has no package for $$(uname -sm): its tests are left out."; \
+	fi
+
+# One after the other: each compiles on all cores.
+tpu-tests:
+	$(call install,dev$(comma)tpu)
+	'$(VENV)/bin/python' -m pytest -n 0 -m tpu
+
 lint: setup
 	'$(VENV)/bin/ruff' format --check .
 	'$(VENV)/bin/ruff' check .
@@ -102,6 +117,6 @@ bench:
 	'$(VENV)/bin/python' tools/bench_step.py
 
 clean:
-	rm -rf '$(VENV)' '$(VENV)-beam' '$(DEMO)' build dist *.egg-info .coverage .coverage.* \
+	rm -rf '$(VENV)' '$(VENV)-beam' '$(VENV)-tpu' '$(DEMO)' build dist *.egg-info .coverage .coverage.* \
 	  .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.venv*' -not -path './.git/*' -prune -exec rm -rf {} +

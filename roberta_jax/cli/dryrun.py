@@ -12,12 +12,18 @@ rematerialization. No device and no dataset is needed; TPUs need their compiler:
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
 from roberta_jax.cli.config_flag import config_of, define_config
+from roberta_jax.config import PretrainConfig
 from roberta_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from roberta_jax.dryrun.topologies import Topology
 
 SUMMARY = (
     "compile the real step for a TPU pod that is not there: does it fit, how long does it take"
@@ -31,11 +37,14 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     absl_flags.DEFINE_string(
         "topology",
         "",
-        "Devices: v5e:16x16, v5p:4x4x4, v6e:8x8 (chips along each axis), or cpu:8.",
+        "Devices: v5e:16x16, v6e:8x8, v4:4x4x4, v5p:4x4x4 (chips along each axis), or cpu:8.",
         flag_values=flags,
     )
     absl_flags.DEFINE_bool(
         "search", False, "Try other settings, and list those that fit.", flag_values=flags
+    )
+    absl_flags.DEFINE_string(
+        "output", "", "Also writes what is found as a page, FILE.html.", flag_values=flags
     )
     absl_flags.DEFINE_float(
         "memory",
@@ -49,7 +58,7 @@ def run(flags: Any, arguments: list[str]) -> int:
     """Runs the verb; returns the exit code."""
     if arguments:
         raise UserError(f"dryrun takes no positional arguments, got {arguments}.")
-    from roberta_jax.dryrun.search import found_lines, search
+    from roberta_jax.dryrun.page import result_page
     from roberta_jax.dryrun.topologies import parse_topology
     from roberta_jax.dryrun.verdict import advice, lines
     from roberta_jax.dryrun.worker import compile_for
@@ -65,23 +74,62 @@ def run(flags: Any, arguments: list[str]) -> int:
             f"{topology.memory_bytes / 2**30:g} GiB."
         )
     memory_bytes = flags.memory * 2**30 or topology.memory_bytes
+    _check_output(flags.output)
     if flags.search:
-        found = search(
-            config,
-            topology,
-            memory_bytes,
-            compile_for=compile_for,
-            say=lambda line: print(line, flush=True),
-        )
-        for line in found_lines(found, topology):
-            print(line)
-        return 0 if found else 1
+        return _search(flags, config, topology, memory_bytes)
     print(f"Compiling the step for {topology.name}, a minute or a few ...", flush=True)
     result = compile_for(config, topology, memory_bytes)
     for line in lines(result, topology, memory_bytes):
         print(line)
-    if result.fits(memory_bytes):
-        print("It fits.")
-        return 0
-    print(advice(result, topology, memory_bytes))
-    return 1
+    fits = result.fits(memory_bytes)
+    print("It fits." if fits else advice(result, topology, memory_bytes))
+    _write(flags.output, lambda: result_page(result, topology, memory_bytes, _name(flags)))
+    return 0 if fits else 1
+
+
+def _search(flags: Any, config: PretrainConfig, topology: "Topology", memory_bytes: float) -> int:
+    from roberta_jax.dryrun.page import search_page
+    from roberta_jax.dryrun.search import Found, best_first, found_lines, search
+    from roberta_jax.dryrun.worker import compile_for
+
+    found: list[Found] = []
+    tries = search(
+        config,
+        topology,
+        memory_bytes,
+        compile_for=compile_for,
+        say=lambda line: print(line, flush=True),
+    )
+    try:
+        for each in tries:
+            found.append(each)
+    except KeyboardInterrupt:
+        if found:
+            print("\nInterrupted; of what was tried until then:")
+            print("\n".join(found_lines(best_first(found, topology), topology)), flush=True)
+        raise
+    found = best_first(found, topology)
+    for line in found_lines(found, topology):
+        print(line)
+    _write(flags.output, lambda: search_page(found, topology, memory_bytes, _name(flags)))
+    return 0 if found else 1
+
+
+def _name(flags: Any) -> str:
+    return Path(flags["config"].config_filename).stem
+
+
+def _check_output(output: str) -> None:
+    """Refuses a name of a page before minutes of compiling."""
+    path = Path(output)
+    if output and (path.suffix.lower() != ".html" or path.is_dir()):
+        raise UserError(f"--output={output} must be the name of a file that ends in .html.")
+
+
+def _write(output: str, page: Callable[[], str]) -> None:
+    if output:
+        from etils import epath
+
+        from roberta_jax.page.document import write_whole
+
+        print(f"Wrote {write_whole(epath.Path(output), page().encode())}")

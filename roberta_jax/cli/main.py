@@ -21,8 +21,8 @@ VERBS = (
     *("demo", "tokenizer", "prepare", "inspect", "dryrun", "pretrain", "evaluate", "fill-mask"),
     *("serve", "report", "import", "export"),
 )
-# Verbs that remove what is half written when they are interrupted.
-_CLEANING_VERBS = ("demo", "prepare", "report", "import", "export")
+# Verbs that remove what is half written, or end what they started, when they are interrupted.
+_CLEANING_VERBS = ("demo", "prepare", "dryrun", "report", "import", "export")
 
 
 def _module(verb: str) -> ModuleType:

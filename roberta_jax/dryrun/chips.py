@@ -21,6 +21,7 @@ class Chip:
       domain_chips: the most that such links join: a pod of TPUs, a machine of GPUs.
       network_bytes_per_second: its share of the network between domains, in one direction.
       chips_per_host: that one process feeds.
+      configuration: of its cores, by libtpu's name, where the usual one has two devices a chip.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Chip:
     domain_chips: int
     network_bytes_per_second: float
     chips_per_host: int
+    configuration: str = ""
 
 
 # The memory is what libtpu 0.0.42 names when a program is too large. The rates are those of Google
@@ -41,12 +43,27 @@ class Chip:
 # HBM bandwidth, and half of the bidirectional bandwidth of the interconnect per chip (400, 1,200
 # and 800 GB/s; older texts of the v6e page had 3,584 Gbit/s, which is 12% more). The network is
 # that of a pod over its 256 chips (v5e 6.4, v6e 25.6 Tbit/s), or as given per chip (v5p, 50
-# Gbit/s). The largest slice of v5p has 6,144 chips. jax's own table
-# (jax/_src/pallas/mosaic/tpu_info.py) has the same within 0.3%, but for the HBM of v5p: 2,460 GB/s.
+# Gbit/s). The largest slice of v5p has 6,144 chips. v4 has six links of 50 GB/s and pods of 4,096
+# chips; its network is taken to be that of v5p. jax's own table has the same within 0.3%
+# (jax/_src/pallas/mosaic/tpu_info.py), but for the HBM of v5p: 2,460 GB/s.
 # A hop of about a microsecond is from "How to Scale Your Model" (jax-ml.github.io/scaling-book).
 CHIPS = {
     chip.name: chip
     for chip in (
+        Chip(
+            name="v4",
+            device_kind="TPU v4",
+            memory_bytes=int(30.75 * GIB),
+            peak_flops=275e12,
+            memory_bytes_per_second=1228e9,
+            link_bytes_per_second=300e9,
+            num_axes=3,
+            hop_seconds=1e-6,
+            domain_chips=4096,
+            network_bytes_per_second=50e9 / 8,
+            chips_per_host=4,
+            configuration="megacore",
+        ),
         Chip(
             name="v5e",
             device_kind="TPU v5 lite",

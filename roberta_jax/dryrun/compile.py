@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from roberta_jax.config import PretrainConfig, from_dict
 from roberta_jax.dryrun.flops import matmul_flops
 from roberta_jax.dryrun.hlo import parse
-from roberta_jax.dryrun.memory_error import needed_and_available
+from roberta_jax.dryrun.memory_error import needed_bytes
 from roberta_jax.dryrun.program import Prepared, batch_shapes, prepare
 from roberta_jax.dryrun.result import Compiled, PhaseResult, Result, State
 from roberta_jax.dryrun.topologies import Topology, parse_topology
@@ -52,7 +52,7 @@ def dry_run(config: PretrainConfig, topology: Topology, memory: float) -> Result
         programs = make_programs(prepared.config, prepared.plan, prepared.maker, prepared.mesh)
         state = abstract(programs.shapes, prepared.mesh)
         phases = [
-            _phase_result(prepared, phase, step, state)
+            _phase_result(prepared, phase, step, state, memory)
             for phase, step in zip(prepared.plan.phases, programs.steps, strict=True)
         ]
     return Result(
@@ -64,7 +64,9 @@ def dry_run(config: PretrainConfig, topology: Topology, memory: float) -> Result
     )
 
 
-def _phase_result(prepared: Prepared, phase: Phase, step: Step, state: TrainState) -> PhaseResult:
+def _phase_result(
+    prepared: Prepared, phase: Phase, step: Step, state: TrainState, memory: float
+) -> PhaseResult:
     config, mesh = prepared.config, prepared.mesh
     batch = batch_shapes(config, phase, prepared.maker, mesh)
     started = time.monotonic()
@@ -77,25 +79,31 @@ def _phase_result(prepared: Prepared, phase: Phase, step: Step, state: TrainStat
         gradient=bytes_per_device(state.params),
         batch=bytes_per_device(batch),
     )
-    compiled, needed, available = None, 0, 0
-    try:
-        compiled = _compiled(traced.lower().compile(), mesh)
-    except jax.errors.JaxRuntimeError as error:
-        figures = needed_and_available(str(error), argument_bytes=kept.kept)
-        if figures is None:
-            raise
-        needed, available = figures
+    compiled, needed = None, 0
+    hopeless = kept.kept > memory  # Known without minutes of compiling.
+    if hopeless:
+        needed = kept.kept
+    else:
+        try:
+            compiled = _compiled(traced.lower().compile(), mesh)
+        except jax.errors.JaxRuntimeError as error:
+            found = needed_bytes(str(error), argument_bytes=kept.kept)
+            if found is None:
+                raise
+            needed = found
+    owner = f"phases[{phase.number}]" if config.phases else "train"
     return PhaseResult(
         num_steps=phase.num_steps,
         batch_size=phase.batch_size,
         sequence_length=phase.sequence_length,
         num_microbatches=phase.num_microbatches,
+        microbatches_field=f"{owner}.num_microbatches",
         model_flops=step_flops(config, phase),
         computed_flops=matmul_flops(traced.jaxpr),
         state=kept,
         compiled=compiled,
         needed_bytes=needed,
-        available_bytes=available,
+        state_is_too_large=hopeless,
         seconds=time.monotonic() - started,
     )
 

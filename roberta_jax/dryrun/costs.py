@@ -17,16 +17,25 @@ class StepTime:
       matmul: of the matrix products.
       memory: of reading and writing memory.
       links: of sending to other devices, over all links of a chip.
-      fastest: the longest of the three, as if each hid the others.
-      slowest: their sum, as if none hid another, the matrix unit at SLOW_PEAK_SHARE and one link
-        at work at a time.
+      slow_matmul: of the products with the matrix unit at SLOW_PEAK_SHARE.
+      slow_links: of sending with one link at work at a time.
     """
 
     matmul: float
     memory: float
     links: float
-    fastest: float
-    slowest: float
+    slow_matmul: float
+    slow_links: float
+
+    @property
+    def fastest(self) -> float:
+        """The longest of the three, as if each hid the others."""
+        return max(self.matmul, self.memory, self.links)
+
+    @property
+    def slowest(self) -> float:
+        """The sum of the slow ones, as if none hid another."""
+        return self.slow_matmul + self.memory + self.slow_links
 
 
 def step_time(phase: PhaseResult, num_devices: int, chip: Chip) -> StepTime | None:
@@ -40,13 +49,12 @@ def step_time(phase: PhaseResult, num_devices: int, chip: Chip) -> StepTime | No
     matmul = phase.computed_flops / num_devices / chip.peak_flops
     memory = phase.compiled.memory_traffic_bytes / chip.memory_bytes_per_second
     links = phase.compiled.sent_bytes / chip.link_bytes_per_second
-    slow_links = links * 2 * chip.num_axes  # Two links along every axis.
     return StepTime(
         matmul,
         memory,
         links,
-        max(matmul, memory, links),
-        matmul / SLOW_PEAK_SHARE + memory + slow_links,
+        slow_matmul=matmul / SLOW_PEAK_SHARE,
+        slow_links=links * 2 * chip.num_axes,  # Two links along every axis.
     )
 
 

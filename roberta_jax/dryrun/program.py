@@ -88,8 +88,12 @@ def make_topology_mesh(config: MeshConfig, topology: Topology) -> Mesh:
     if topology.chip is None:
         devices = jax.devices()[:num_devices]
     else:
+        chip = topology.chip
+        cores = {"chip_config_name": chip.configuration} if chip.configuration else {}
         try:
-            described = topologies.get_topology_desc(platform="tpu", topology_name=topology.name)
+            described = topologies.get_topology_desc(
+                platform="tpu", topology_name=topology.name, **cores
+            )
         except jax.errors.JaxRuntimeError as error:
             if "INVALID_ARGUMENT" not in str(error):
                 raise

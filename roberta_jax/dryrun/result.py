@@ -61,12 +61,13 @@ class PhaseResult:
       batch_size: rows of an update.
       sequence_length: tokens per row.
       num_microbatches: parts of a batch.
+      microbatches_field: of the config, that sets them for this phase.
       model_flops: of a step on all devices, by `train.hardware.step_flops`.
       computed_flops: of its matrix products with what is computed twice, on all devices.
       state: what stays on a device.
-      compiled: None if the compiler found that it does not fit.
-      needed_bytes: where it found that, what would have been needed.
-      available_bytes: and what there is.
+      compiled: None where it does not fit.
+      needed_bytes: what would be needed then: as the compiler says, or more than this.
+      state_is_too_large: what is kept from step to step does not fit, so nothing was compiled.
       seconds: of compiling.
     """
 
@@ -74,12 +75,13 @@ class PhaseResult:
     batch_size: int
     sequence_length: int
     num_microbatches: int
+    microbatches_field: str
     model_flops: float
     computed_flops: float
     state: State
     compiled: Compiled | None
     needed_bytes: int
-    available_bytes: int
+    state_is_too_large: bool
     seconds: float
 
     def peak_bytes(self) -> int:

@@ -9,6 +9,8 @@ from roberta_jax.errors import UserError
 
 # More fake devices than this only cost time.
 MOST_CPU_DEVICES = 512
+# Of each thread of libtpu's own.
+STACK_BYTES = 4 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Topology:
             # No chip is taken, so others may use libtpu too. Without this, one process at a time
             # may, and one that was killed leaves a lock file that stops all later ones.
             variables["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
+            # With the default, libtpu 0.0.42.1 overflowed it on RoBERTa large for v6e:8x8.
+            variables["LIBTPU_INIT_ARGS"] = f"--fibers_default_thread_stack_size={STACK_BYTES}"
         return variables
 
 

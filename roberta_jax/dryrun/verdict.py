@@ -5,11 +5,14 @@ from collections.abc import Iterator
 
 from roberta_jax.dryrun.chips import CHIPS, GIB
 from roberta_jax.dryrun.costs import SLOW_PEAK_SHARE, run_seconds, step_time
-from roberta_jax.dryrun.result import Compiled, PhaseResult, Result
+from roberta_jax.dryrun.memory import memory_parts
+from roberta_jax.dryrun.result import PhaseResult, Result
 from roberta_jax.dryrun.topologies import Topology
 from roberta_jax.train.console import duration
 
 _LABEL = 13
+
+Row = tuple[str, str]  # A label and what belongs to it.
 
 
 def lines(result: Result, topology: Topology, memory_bytes: float) -> Iterator[str]:
@@ -20,25 +23,88 @@ def lines(result: Result, topology: Topology, memory_bytes: float) -> Iterator[s
       topology: its devices.
       memory_bytes: of one of them; infinity is no limit.
     """
+    for label, text in _rows(result, topology, memory_bytes):
+        yield f"{label:<{_LABEL}}{text}".rstrip()
+
+
+def run_rows(result: Result, topology: Topology, memory_bytes: float) -> Iterator[Row]:
+    """What is run, and where."""
     mesh = " x ".join(f"{axis} {size}" for axis, size in result.mesh.items())
     each = "" if memory_bytes == math.inf else f" of {gib(memory_bytes)} GiB each"
-    yield _line("topology", f"{topology.name}: {topology.num_devices} devices{each}; mesh {mesh}")
+    yield "topology", f"{topology.name}: {topology.num_devices} devices{each}; mesh {mesh}"
     assumed = ", vocabulary assumed (no data.path)" if result.assumed_vocabulary else ""
-    yield _line(
+    yield (
         "model",
         f"{result.num_params:,} parameters, rematerialization {result.rematerialization}{assumed}",
     )
-    for number, phase in enumerate(result.phases):
-        if len(result.phases) > 1:
-            yield _line(f"phase {number + 1}", "")
-        yield from _phase_lines(result, phase, topology, memory_bytes)
+
+
+def recipe_rows(result: Result, topology: Topology) -> Iterator[Row]:
+    """How long all steps take, where that is known."""
     if topology.chip is None:
-        yield _line("time", "not told: a CPU has no published peak")
+        yield "time", "not told: a CPU has no published peak"
     elif seconds := run_seconds(result, topology.num_devices, topology.chip):
         steps = sum(phase.num_steps for phase in result.phases)
-        yield _line(
-            "recipe", f"{steps:,} steps: {days(seconds[0])} to {days(seconds[1])}, if nothing stops"
+        yield (
+            "recipe",
+            f"{steps:,} steps: {days(seconds[0])} to {days(seconds[1])}, if nothing stops",
         )
+
+
+def step_row(phase: PhaseResult) -> Row:
+    """The batch of a phase, and how long the compiler worked."""
+    if phase.state_is_too_large:
+        ending = "not compiled"
+    else:
+        compiling = "compiled in" if phase.compiled else "given up after"
+        ending = f"{compiling} {duration(phase.seconds)}"
+    return (
+        "step",
+        f"{phase.batch_size:,} rows of {phase.sequence_length:,} tokens, microbatches: "
+        f"{phase.num_microbatches:,}; {ending}",
+    )
+
+
+def work_rows(phase: PhaseResult, topology: Topology) -> Iterator[Row]:
+    """Arithmetic and traffic of a step."""
+    devices, chip = topology.num_devices, topology.chip
+    yield (
+        "arithmetic",
+        f"{phase.model_flops:.3g} FLOPs of the model, {phase.computed_flops:.3g} computed "
+        f"(recomputation too): {phase.computed_flops / devices:.3g} a device",
+    )
+    if phase.compiled is None:
+        return
+    moved = phase.compiled.memory_traffic_bytes
+    intensity = phase.computed_flops / devices / max(moved, 1)
+    balance = ""
+    if chip is not None:
+        ridge = chip.peak_flops / chip.memory_bytes_per_second
+        balance = f" ({chip.name} needs {ridge:.0f} to be busy with arithmetic)"
+    yield (
+        "traffic",
+        f"{bytes_text(moved)} from and to memory a device: {intensity:.0f} FLOPs a byte{balance}",
+    )
+
+
+def time_rows(phase: PhaseResult, topology: Topology) -> Iterator[Row]:
+    """The range of a step's time, and where it comes from."""
+    devices, chip = topology.num_devices, topology.chip
+    time = chip and step_time(phase, devices, chip)
+    if not time or not chip:
+        return
+    share = phase.model_flops / devices / chip.peak_flops
+    yield (
+        "time",
+        f"{time.fastest:.3g} to {time.slowest:.3g} s a step: {share / time.fastest:.0%} to "
+        f"{share / time.slowest:.0%} of the peak for the model",
+    )
+    yield (
+        "",
+        f"at published rates: products {time.matmul:.3g} s, memory {time.memory:.3g} s, links "
+        f"{time.links:.3g} s; fastest: each hides the others; slowest: none does, products at "
+        f"{SLOW_PEAK_SHARE:.0%} of the peak, one link at a time",
+    )
 
 
 def advice(result: Result, topology: Topology, memory_bytes: float) -> str:
@@ -46,41 +112,25 @@ def advice(result: Result, topology: Topology, memory_bytes: float) -> str:
     number, phase = max(enumerate(result.phases), key=lambda numbered: numbered[1].peak_bytes())
     needed = phase.peak_bytes()
     which = f" in phase {number + 1}" if len(result.phases) > 1 else ""
+    least, why = ("at least ", " for its state alone") if phase.state_is_too_large else ("", "")
     tries = list(_remedies(result, phase, topology, memory_bytes))
     return (
-        f"It does not fit{which}: a device of {topology.name} would need {gib(needed)} GiB and has "
-        f"{gib(memory_bytes)} GiB; {gib(needed - memory_bytes)} GiB are missing. What helps: "
-        f"{'; '.join(tries)}. --search tries them."
+        f"It does not fit{which}: a device of {topology.name} would need {least}{gib(needed)} GiB"
+        f"{why} and has {gib(memory_bytes)} GiB; {least}{gib(needed - memory_bytes)} GiB are "
+        f"missing. What helps: {'; '.join(tries)}. --search tries them."
     )
 
 
 def _remedies(
     result: Result, phase: PhaseResult, topology: Topology, memory_bytes: float
 ) -> Iterator[str]:
-    state, needed = phase.state, phase.peak_bytes()
-    fixed = state.kept + state.gradient
-    left, activations = memory_bytes - fixed, max(needed - fixed, 1)
-    rows = phase.batch_size // (result.mesh["data"] * result.mesh["fsdp"])
-    if left > 0:
-        # Activations grow with the rows of a microbatch; what else there is does not.
-        wanted = phase.num_microbatches * activations / left
-        for parts in range(phase.num_microbatches + 1, rows + 1):
-            if rows % parts == 0 and parts >= wanted:
-                share = activations * phase.num_microbatches / parts
-                yield (
-                    f"--config.train.num_microbatches={parts} instead of {phase.num_microbatches} "
-                    f"(the same gradient; activations of about {gib(share)} instead of "
-                    f"{gib(activations)} GiB)"
-                )
-                break
-    if result.rematerialization != "full":
+    needed = phase.peak_bytes()
+    for each in result.phases:
+        if not each.fits(memory_bytes):
+            yield from _more_microbatches(each, result, memory_bytes)
+    if result.rematerialization != "full" and not phase.state_is_too_large:
         yield "--config.encoder.rematerialization=full (about a third more arithmetic)"
-    if result.mesh["fsdp"] == 1 and topology.num_devices > 1:
-        parts = min(8, topology.num_devices)
-        yield (
-            f"--config.mesh.fsdp={parts} --config.mesh.data=-1 (weights and gradient, "
-            f"{gib(state.parameters + state.gradient)} GiB, over {parts} devices)"
-        )
+    yield from _more_fsdp(phase, result, memory_bytes)
     larger = [
         chip.name
         for chip in CHIPS.values()
@@ -91,77 +141,83 @@ def _remedies(
     yield "a smaller batch or shorter rows"
 
 
-def _phase_lines(
-    result: Result, phase: PhaseResult, topology: Topology, memory_bytes: float
-) -> Iterator[str]:
-    yield _line(
-        "step",
-        f"{phase.batch_size:,} rows of {phase.sequence_length:,} tokens, microbatches: "
-        f"{phase.num_microbatches:,}; compiled in {duration(phase.seconds)}",
-    )
-    yield from _memory_lines(phase, memory_bytes)
-    compiled, devices = phase.compiled, topology.num_devices
-    yield _line(
-        "arithmetic",
-        f"{phase.model_flops:.3g} FLOPs of the model, {phase.computed_flops:.3g} computed "
-        f"(recomputation too): {phase.computed_flops / devices:.3g} a device",
-    )
-    if compiled is None:
+def _more_microbatches(phase: PhaseResult, result: Result, memory_bytes: float) -> Iterator[str]:
+    fixed = phase.state.kept + phase.state.gradient
+    left, activations = memory_bytes - fixed, phase.peak_bytes() - fixed
+    if left <= 0 or activations <= 0:
         return
-    yield from _traffic_lines(phase, compiled, topology)
-    time = topology.chip and step_time(phase, devices, topology.chip)
-    if time and topology.chip:
-        share = phase.model_flops / devices / topology.chip.peak_flops
-        yield _line(
-            "time",
-            f"{time.fastest:.3g} to {time.slowest:.3g} s a step: {share / time.fastest:.0%} to "
-            f"{share / time.slowest:.0%} of the peak for the model",
-        )
-        yield _line(
-            "",
-            f"at published rates: products {time.matmul:.3g} s, memory {time.memory:.3g} s, links "
-            f"{time.links:.3g} s; fastest: each hides the others; slowest: none does, products at "
-            f"{SLOW_PEAK_SHARE:.0%} of the peak, one link at a time",
+    rows = phase.batch_size // (result.mesh["data"] * result.mesh["fsdp"])
+    # Activations grow with the rows of a microbatch; what else there is does not.
+    wanted = phase.num_microbatches * activations / left
+    for parts in range(phase.num_microbatches + 1, rows + 1):
+        if rows % parts == 0 and parts >= wanted:
+            share = activations * phase.num_microbatches / parts
+            yield (
+                f"--config.{phase.microbatches_field}={parts} instead of "
+                f"{phase.num_microbatches} (the same gradient; activations of about {gib(share)} "
+                f"instead of {gib(activations)} GiB)"
+            )
+            return
+
+
+def _more_fsdp(phase: PhaseResult, result: Result, memory_bytes: float) -> Iterator[str]:
+    state, before = phase.state, result.mesh["fsdp"]
+    # The optimizer state is split over all of them anyway.
+    split = state.parameters + (0 if phase.state_is_too_large else state.gradient)
+    devices = before * result.mesh["data"]
+    larger = [size for size in range(before + 1, devices + 1) if devices % size == 0]
+    enough = [
+        size for size in larger if phase.peak_bytes() - split * (1 - before / size) <= memory_bytes
+    ]
+    if larger:
+        size = min(enough or larger[-1:])
+        alone = "" if enough else ", not enough alone"
+        what = "weights" if phase.state_is_too_large else "weights and gradient"
+        yield (
+            f"--config.mesh.fsdp={size} --config.mesh.data=-1 ({what} over {size} "
+            f"devices: about {gib(split * (1 - before / size))} GiB less{alone})"
         )
 
 
-def _memory_lines(phase: PhaseResult, memory_bytes: float) -> Iterator[str]:
-    state, compiled = phase.state, phase.compiled
-    yield _line("memory", "GiB of a device")
-    yield _line("", f"{gib(state.parameters):>8}  parameters")
-    yield _line("", f"{gib(state.optimizer):>8}  optimizer state")
-    if state.average:
-        yield _line("", f"{gib(state.average):>8}  average of the weights")
-    if compiled is not None:
-        activations = max(compiled.temporary_bytes - state.gradient, 0)
-        yield _line("", f"{gib(min(state.gradient, compiled.temporary_bytes)):>8}  gradient")
-        yield _line("", f"{gib(activations):>8}  activations and working space")
-        others = compiled.peak_bytes - state.kept - compiled.temporary_bytes
-        yield _line("", f"{gib(state.batch + max(others, 0)):>8}  batch, metrics and the program")
+def _rows(result: Result, topology: Topology, memory_bytes: float) -> Iterator[Row]:
+    yield from run_rows(result, topology, memory_bytes)
+    for number, phase in enumerate(result.phases):
+        if len(result.phases) > 1:
+            yield f"phase {number + 1}", ""
+        yield step_row(phase)
+        yield from _memory_rows(phase, memory_bytes)
+        yield from work_rows(phase, topology)
+        yield from _collective_rows(phase)
+        yield from time_rows(phase, topology)
+    yield from recipe_rows(result, topology)
+
+
+def _memory_rows(phase: PhaseResult, memory_bytes: float) -> Iterator[Row]:
+    yield "memory", "GiB of a device"
+    for name, count in memory_parts(phase):
+        yield "", f"{gib(count):>8}  {name}"
     limit = "" if memory_bytes == math.inf else f" of {gib(memory_bytes)}"
-    yield _line("", f"{gib(phase.peak_bytes()):>8}  peak{limit}")
+    yield "", f"{gib(phase.peak_bytes()):>8}  {peak_name(phase)}{limit}"
 
 
-def _traffic_lines(phase: PhaseResult, compiled: Compiled, topology: Topology) -> Iterator[str]:
-    moved = compiled.memory_traffic_bytes
-    intensity = phase.computed_flops / topology.num_devices / max(moved, 1)
-    chip = topology.chip
-    balance = ""
-    if chip is not None:
-        ridge = chip.peak_flops / chip.memory_bytes_per_second
-        balance = f" ({chip.name} needs {ridge:.0f} to be busy with arithmetic)"
-    yield _line(
-        "traffic",
-        f"{_gigabytes(moved)} from and to memory a device: {intensity:.0f} FLOPs a byte{balance}",
-    )
-    for kind, each in sorted(compiled.collectives.items()):
-        yield _line(
+def _collective_rows(phase: PhaseResult) -> Iterator[Row]:
+    if phase.compiled is None:
+        return
+    for kind, each in sorted(phase.compiled.collectives.items()):
+        yield (
             "collectives",
-            f"{each.count:,} {kind} of {_gigabytes(each.payload_bytes)} in all, "
-            f"{_gigabytes(each.sent_bytes)} sent by a device",
+            f"{each.count:,} {kind} of {bytes_text(each.payload_bytes)} in all, "
+            f"{bytes_text(each.sent_bytes)} sent by a device",
         )
-    if not compiled.collectives:
-        yield _line("collectives", "none")
+    if not phase.compiled.collectives:
+        yield "collectives", "none"
+
+
+def peak_name(phase: PhaseResult) -> str:
+    """What `phase.peak_bytes()` is."""
+    if phase.state_is_too_large:
+        return "needed at least"
+    return "needed" if phase.compiled is None else "peak"
 
 
 def gib(count: float) -> str:
@@ -175,13 +231,10 @@ def days(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days" if seconds >= 2 * 86400 else duration(seconds)
 
 
-def _gigabytes(count: float) -> str:
+def bytes_text(count: float) -> str:
+    """Bytes in the largest unit that leaves at least 1."""
     for unit in ("bytes", "KB", "MB"):
         if count < 1000:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:,.3g} GB" if count < 1000 else f"{count:,.0f} GB"
-
-
-def _line(label: str, text: str) -> str:
-    return f"{label:<{_LABEL}}{text}".rstrip()

@@ -1,5 +1,6 @@
 """Starts the program that compiles, in the environment of a topology; brings its result home."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -39,12 +40,10 @@ def compile_for(config: PretrainConfig, topology: Topology, memory_bytes: float)
         "topology": topology.name,
         "memory_bytes": min(memory_bytes, _NO_LIMIT_BYTES),
     }
-    environment = dict(os.environ)
-    for name, value in topology.environment().items():
-        # Of two flags that contradict, the last one counts.
-        before = environment.get(name, "") if name == "XLA_FLAGS" else ""
-        environment[name] = f"{before} {value}".strip()
+    environment = _environment(topology)
     with tempfile.TemporaryDirectory() as folder:
+        # libtpu writes logs of its own, which would stay.
+        environment.setdefault("TPU_LOG_DIR", folder)
         path = Path(folder) / "result.json"
         log = Path(folder) / "log"
         with log.open("wb") as stream:
@@ -57,13 +56,16 @@ def compile_for(config: PretrainConfig, topology: Topology, memory_bytes: float)
                 text=True,
             )
             assert process.stdin is not None
-            with process:
-                try:
+            try:
+                with contextlib.suppress(BrokenPipeError):  # It has ended; its log says why.
                     process.stdin.write(json.dumps(request) + "\n")
                     process.stdin.flush()
-                except BrokenPipeError:
-                    pass  # It has ended already, and its log says why.
                 process.wait()
+            finally:  # Interrupted, too: the compiler must not go on, nor write to the folder.
+                process.kill()
+                process.wait()
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()
         if not path.exists():
             raise MachineError(
                 f"The compiler for {topology.name} ended with code {process.returncode}, and said: "
@@ -73,6 +75,20 @@ def compile_for(config: PretrainConfig, topology: Topology, memory_bytes: float)
     if "error" in answer:
         raise UserError(answer["error"])
     return result_from(answer["result"])
+
+
+def _environment(topology: Topology) -> dict[str, str]:
+    """This process's, with what the topology wants."""
+    environment = dict(os.environ)
+    for name, value in topology.environment().items():
+        # Of two flags that contradict, the last one counts: the number of fake devices is ours,
+        # what is said to libtpu the user's.
+        if name == "XLA_FLAGS":
+            value = f"{environment.get(name, '')} {value}"
+        if name == "LIBTPU_INIT_ARGS":
+            value = f"{value} {environment.get(name, '')}"
+        environment[name] = value.strip()
+    return environment
 
 
 def _last_words(log: str) -> str:

@@ -8,10 +8,11 @@ from html import escape
 from etils import epath
 
 from roberta_jax.errors import UserError
+from roberta_jax.page.document import document, write_whole
+from roberta_jax.page.stylesheet import COLOURS
 from roberta_jax.report import plots, summary
 from roberta_jax.report.batches import horizontal_axis
 from roberta_jax.report.metrics import NO_WORKDIR, RunMetrics, read_runs
-from roberta_jax.report.stylesheet import STYLESHEET
 from roberta_jax.train.workdir import METRICS_FILE
 
 IMAGE_KINDS = ("svg", "png", "pdf")
@@ -35,7 +36,7 @@ def write_report(workdirs: Sequence[Path], output: Path, *, refresh_seconds: int
       UserError: A workdir cannot be read, or has no metrics yet.
     """
     page = render(read_runs(workdirs), refresh_seconds=refresh_seconds)
-    return _write(epath.Path(output), page.encode())
+    return write_whole(epath.Path(output), page.encode())
 
 
 def default_output(workdirs: Sequence[Path]) -> epath.Path:
@@ -55,7 +56,7 @@ def write_loss_figure(workdirs: Sequence[Path], output: Path) -> epath.Path:
             f"{', '.join('.' + kind for kind in IMAGE_KINDS)}."
         )
     figure = plots.loss_figure(read_runs(workdirs), width_inches=7.5)
-    return _write(path, plots.image_bytes(figure, kind))
+    return write_whole(path, plots.image_bytes(figure, kind))
 
 
 def watch_report(
@@ -77,26 +78,13 @@ def watch_report(
 
 def render(runs: Sequence[RunMetrics], *, refresh_seconds: int = 0) -> str:
     """The page as text. Everything that a run wrote is escaped."""
-    title = escape(runs[0].name) if len(runs) == 1 else f"{len(runs)} runs"
-    refresh = (
-        f'<meta http-equiv="refresh" content="{refresh_seconds}">\n' if refresh_seconds else ""
-    )
+    title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
     over = (
         " Over the rows seen, since a step of one run is not as many as one of another."
         if horizontal_axis(runs) != "step"
         else ""
     )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-{refresh}<title>{title} · roberta_jax</title>
-<style>{STYLESHEET}</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p class="sub">{escape(", ".join(str(run.workdir) for run in runs))}</p>
+    body = f"""<p class="sub">{escape(", ".join(str(run.workdir) for run in runs))}</p>
 {_notes(runs)}
 <div class="tables">
 <div><h2>Result</h2>{_table(runs, summary.result_rows(runs))}</div>
@@ -108,18 +96,8 @@ def render(runs: Sequence[RunMetrics], *, refresh_seconds: int = 0) -> str:
 {_figures(runs)}
 </div>
 {_events(runs)}
-{_config(runs)}
-</body>
-</html>
-"""
-
-
-def _write(path: epath.Path, content: bytes) -> epath.Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
-    return path
+{_config(runs)}"""
+    return document(title, body, refresh_seconds=refresh_seconds)
 
 
 def _notes(runs: Sequence[RunMetrics]) -> str:
@@ -131,7 +109,7 @@ def _table(
     runs: Sequence[RunMetrics], rows: Sequence[summary.Row], *, kind: str = "", mark: bool = False
 ) -> str:
     heads = "".join(
-        f'<th><span class="swatch" style="background:{plots.COLOURS[index % len(plots.COLOURS)]}">'
+        f'<th><span class="swatch" style="background:{COLOURS[index % len(COLOURS)]}">'
         f"</span>{escape(run.name)}</th>"
         for index, run in enumerate(runs)
     )

@@ -16,20 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
+from roberta_jax.page.stylesheet import COLOURS
 from roberta_jax.report.batches import horizontal_axis
 from roberta_jax.report.metrics import RunMetrics
 
-# Mid-tones that read on white and on black; a ninth run begins again, dashed.
-COLOURS = (
-    "#3b82f6",
-    "#f2711c",
-    "#16a34a",
-    "#db2777",
-    "#8b5cf6",
-    "#b58900",
-    "#0891b2",
-    "#78716c",
-)
 INK = "#3f3f46"  # Text and axes of an image file; on the page they take the text's colour.
 MAX_POINTS = 1000  # Of one curve; a longer one is drawn as means of neighbours.
 AXIS_LABELS = {"step": "step", "examples_seen": "rows seen"}
@@ -176,6 +166,7 @@ def _draw_run(
     """Draws the two curves of a run; returns their values."""
     drawn = []
     evaluations = run.series("eval", quantity.key)[0].size
+    # A ninth run has the colour of the first, dashed.
     dashes = "-" if index < len(COLOURS) else "--"
     for kind, label in (("train", "training"), ("eval", "evaluation")):
         places, values = _thin(*run.series(kind, quantity.key, over))

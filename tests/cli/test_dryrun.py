@@ -18,10 +18,9 @@ def asked(monkeypatch):
         calls.append((config, topology, memory_bytes))
         policy = config.encoder.rematerialization
         peak = 20 if policy == "none" else 12
-        if peak * 2**30 <= memory_bytes:
-            phase = phase_result(peak=peak, batch_size=8192)
-        else:
-            phase = phase_result(needed=peak, batch_size=8192)
+        size = {"peak" if peak * 2**30 <= memory_bytes else "needed": peak}
+        parts = config.train.num_microbatches or 1
+        phase = phase_result(**size, batch_size=8192, num_microbatches=parts)
         mesh = (topology.num_devices, 1, 1)
         return result(phase, mesh=mesh, policy=policy)
 
@@ -56,7 +55,34 @@ def test_a_memory_of_ones_own(asked, capsys):
 def test_a_search_lists_what_fits(asked, capsys):
     assert main(["dryrun", CONFIG, "--topology=v5e:4x4", "--search"]) == 0
     said = capsys.readouterr().out
-    assert "does not fit\n" in said and "What fits, best first:\n  1. peak 12.00 GiB" in said
+    assert "does not fit (" in said and "What fits, best first:\n  1. peak 12.00 GiB" in said
+
+
+def test_a_page_is_written_of_a_result_and_of_a_search(asked, capsys, tmp_path):
+    path = tmp_path / "new" / "page.html"
+    assert main(["dryrun", CONFIG, "--topology=v5e:4x4", f"--output={path}"]) == 0
+    assert capsys.readouterr().out.endswith(f"It fits.\nWrote {path}\n")
+    assert "<h1>base on v5e:4x4: fits</h1>" in path.read_text()
+    flag = "--config.encoder.rematerialization=none"
+    assert main(["dryrun", CONFIG, flag, "--topology=v5e:4x4", f"--output={path}"]) == 1
+    assert "<h1>base on v5e:4x4: does not fit</h1>" in path.read_text()
+    assert main(["dryrun", CONFIG, "--topology=v5e:4x4", "--search", f"--output={path}"]) == 0
+    assert "<h1>base on v5e:4x4: search</h1>" in path.read_text()
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_interrupted_search_prints_what_it_found_and_is_130(monkeypatch, capsys):
+    def compile_for(config, topology, memory_bytes):
+        if config.mesh.fsdp > 1:
+            raise KeyboardInterrupt
+        mesh = (config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+        return result(phase_result(peak=12), mesh=mesh, policy=config.encoder.rematerialization)
+
+    monkeypatch.setattr(worker, "compile_for", compile_for)
+    assert main(["dryrun", CONFIG, "--topology=v5e:4x4", "--search"]) == 130
+    said = capsys.readouterr()
+    assert "Interrupted; of what was tried until then:\nWhat fits, best first:" in said.out
+    assert "  3. peak 12.00 GiB" in said.out and said.err == "roberta-jax: interrupted\n"
 
 
 def test_a_search_that_finds_nothing_is_1(asked, capsys):
@@ -68,11 +94,13 @@ def test_a_search_that_finds_nothing_is_1(asked, capsys):
     ("flags", "message"),
     [
         ([], "--topology is missing"),
-        (["--topology=v9:4x4"], "There are v5e:AxB, v5p:AxBxC, v6e:AxB"),
+        (["--topology=v9:4x4"], "There are v4:AxBxC, v5e:AxB, v5p:AxBxC, v6e:AxB"),
         (["--topology=cpu:2", "--memory=-1"], "--memory=-1"),
         (["--topology=cpu:2", "--memory=nan"], "--memory=nan"),
         (["--topology=v5e:4x4", "--memory=16"], "more than a device of v5e:4x4 has, 15.75 GiB"),
         (["--topology=cpu:2", "more"], "no positional arguments"),
+        (["--topology=cpu:2", "--output=page.pdf"], "--output=page.pdf must be the name of a file"),
+        (["--topology=cpu:2", "--output=configs"], "ends in .html"),
         (["--topology=cpu:2", "--config.train.batch_size=0"], "train.batch_size"),
     ],
 )

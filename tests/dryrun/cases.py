@@ -32,7 +32,7 @@ def tiny_config(*, batch_size=16, num_microbatches=1, mesh=None, policy="none", 
     )
 
 
-def phase_result(*, peak=0.0, needed=0.0, available=0.0, num_microbatches=1, **others):
+def phase_result(*, peak=0.0, needed=0.0, num_microbatches=1, **others):
     """A phase whose state is 2 GiB and whose peak, or need, is so many GiB."""
     compiled = None
     if peak:
@@ -47,12 +47,13 @@ def phase_result(*, peak=0.0, needed=0.0, available=0.0, num_microbatches=1, **o
         "batch_size": 1024,
         "sequence_length": 512,
         "num_microbatches": num_microbatches,
+        "microbatches_field": "train.num_microbatches",
         "model_flops": 16 * 197e12,  # A second of 16 v5e.
         "computed_flops": 2 * 16 * 197e12,
         "state": State(parameters=GIB, optimizer=GIB, average=0, gradient=GIB, batch=0),
         "compiled": compiled,
         "needed_bytes": round(needed * GIB),
-        "available_bytes": round(available * GIB),
+        "state_is_too_large": False,
         "seconds": 61.0,
     }
     return PhaseResult(**(values | others))

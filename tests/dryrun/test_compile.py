@@ -1,15 +1,19 @@
 """The real step, compiled for fake devices, against counts by hand."""
 
+import dataclasses
 import math
 
 import jax
 import pytest
 
+from roberta_jax.config import PhaseConfig, field_paths
 from roberta_jax.dryrun.compile import dry_run
+from roberta_jax.dryrun.program import batch_shapes, prepare
 from roberta_jax.dryrun.topologies import parse_topology
 from roberta_jax.encoder.model import abstract_params
 from roberta_jax.errors import UserError
-from roberta_jax.parallel.tables import path_name
+from roberta_jax.parallel.tables import abstract, path_name
+from roberta_jax.train.programs import make_programs
 from tests.dryrun.cases import tiny_config
 
 
@@ -103,6 +107,44 @@ def test_computed_flops_are_those_of_the_model_and_what_is_computed_again(over_d
     assert phase.model_flops <= phase.computed_flops < 1.3 * phase.model_flops
     assert phase.computed_flops < again.computed_flops < 4 / 3 * phase.computed_flops
     assert again.model_flops == phase.model_flops
+
+
+def test_a_state_that_is_too_large_is_not_compiled(over_data):
+    _, _, whole = over_data
+    limit = whole.state.kept - 1
+    phase = dry_run(tiny_config(), parse_topology("cpu:8"), limit).phases[0]
+    assert phase.state_is_too_large and phase.compiled is None
+    assert phase.peak_bytes() == whole.state.kept and not phase.fits(limit)
+    assert (phase.state, phase.computed_flops) == (whole.state, whole.computed_flops)
+
+
+def test_every_phase_names_the_field_of_its_microbatches(over_data):
+    _, _, phase = over_data
+    assert phase.microbatches_field == "train.num_microbatches"
+    phases = (PhaseConfig(duration="90%", batch_size=32), PhaseConfig(duration="10%"))
+    config = dataclasses.replace(tiny_config(), phases=phases)
+    result = dry_run(config, parse_topology("cpu:8"), 0.0)  # Nothing is compiled.
+    fields = [each.microbatches_field for each in result.phases]
+    assert fields == ["phases[0].num_microbatches", "phases[1].num_microbatches"]
+    assert all(field in field_paths(config) for field in fields)
+
+
+def test_the_program_is_as_large_for_twice_as_many_layers():
+    """The layers are one loop, forward and backward: of 12 or 24, only numbers change."""
+    twelve, more = (lowered_lines(num_layers) for num_layers in (12, 24))
+    assert len(twelve) == pytest.approx(len(more), rel=0.01)
+    assert any("24x" in line for line in more), "the layers are there"
+
+
+def lowered_lines(num_layers):
+    config = tiny_config(num_layers=num_layers, policy="full")
+    prepared = prepare(config, parse_topology("cpu:8"), math.inf)
+    mesh = prepared.mesh
+    with jax.set_mesh(mesh):
+        programs = make_programs(prepared.config, prepared.plan, prepared.maker, mesh)
+        batch = batch_shapes(prepared.config, prepared.plan.phases[0], prepared.maker, mesh)
+        lowered = programs.steps[0].lower(abstract(programs.shapes, mesh), batch)
+    return lowered.as_text().splitlines()
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,11 @@ def test_a_run_takes_the_steps_of_all_its_phases():
 
 
 def test_what_does_not_compile_has_no_time():
-    missing = phase_result(needed=20, available=16)
+    missing = phase_result(needed=20)
     assert step_time(missing, 16, CHIPS["v5e"]) is None
     assert run_seconds(result(phase_result(peak=4), missing), 16, CHIPS["v5e"]) is None
 
 
 def test_a_result_survives_json():
-    one = result(phase_result(peak=4), phase_result(needed=20, available=16))
+    one = result(phase_result(peak=4), phase_result(needed=20))
     assert result_from(json.loads(json.dumps(dataclasses.asdict(one)))) == one

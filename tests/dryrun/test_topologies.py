@@ -24,6 +24,7 @@ def test_a_topology_has_the_product_of_its_sizes(kind, data):
     environment = topology.environment()
     assert environment["JAX_PLATFORMS"] == "cpu" and environment["TPU_SKIP_MDS_QUERY"] == "1"
     assert "XLA_FLAGS" not in environment
+    assert environment["LIBTPU_INIT_ARGS"] == "--fibers_default_thread_stack_size=4194304"
 
 
 @hypothesis.given(st.integers(1, MOST_CPU_DEVICES))
@@ -54,8 +55,8 @@ def test_any_text_is_a_topology_or_refused_in_one_paragraph(name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("", r"--topology is missing.* v5e:AxB, v5p:AxBxC, v6e:AxB .*cpu:N"),
-        ("v9:4x4", r"--topology=v9:4x4 is not known. There are v5e:AxB, v5p:AxBxC"),
+        ("", r"--topology is missing.* v4:AxBxC, v5e:AxB, v5p:AxBxC, v6e:AxB .*cpu:N"),
+        ("v9:4x4", r"--topology=v9:4x4 is not known. There are v4:AxBxC, v5e:AxB, v5p:AxBxC"),
         ("v5e:4x4\n", "not known"),
         ("v5e:4x4x4", r"v5e chips are wired along 2 axes, such as v5e:4x4\."),
         ("v5p:4x4", r"v5p chips are wired along 3 axes, such as v5p:4x4x4\."),
@@ -75,4 +76,4 @@ def test_the_peaks_are_those_that_a_run_reports_shares_of():
 
 def test_the_memory_is_what_the_compiler_names():
     memory = {name: round(chip.memory_bytes / 2**30, 2) for name, chip in CHIPS.items()}
-    assert memory == {"v5e": 15.75, "v5p": 95.74, "v6e": 31.25}
+    assert memory == {"v4": 30.75, "v5e": 15.75, "v5p": 95.74, "v6e": 31.25}

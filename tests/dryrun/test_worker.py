@@ -4,8 +4,10 @@ import importlib.util
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -23,6 +25,31 @@ def test_a_process_of_its_own_has_the_devices_that_were_asked_for():
     assert result.fits(math.inf) and not result.fits(1000)
     assert result.phases[0].compiled.collectives
     assert dict(os.environ) == before
+
+
+def test_flags_of_the_user_stay(monkeypatch):
+    """Of two that contradict, the last counts: libtpu's are the user's, the devices are ours."""
+    given = []
+
+    class Seen(subprocess.Popen):
+        def __init__(self, command, *, env, **settings):
+            given.append(env)
+            super().__init__(["true"], env=env, **settings)
+
+    monkeypatch.setattr(subprocess, "Popen", Seen)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", "--fibers_default_thread_stack_size=1 --other=2")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_more=1")
+    for name in ("v5e:4x4", "cpu:2"):
+        with pytest.raises(MachineError):
+            compile_for(tiny_config(), parse_topology(name), 2**40)
+    tpu, cpu = given
+    assert tpu["LIBTPU_INIT_ARGS"].endswith(
+        "=4194304 --fibers_default_thread_stack_size=1 --other=2"
+    )
+    assert tpu["XLA_FLAGS"] == os.environ["XLA_FLAGS"]
+    assert cpu["XLA_FLAGS"].endswith("=8 --xla_more=1 --xla_force_host_platform_device_count=2")
+    assert cpu["LIBTPU_INIT_ARGS"] == os.environ["LIBTPU_INIT_ARGS"]
 
 
 def test_what_it_refuses_arrives_as_one_paragraph():
@@ -48,6 +75,32 @@ def test_it_ends_with_the_command_that_started_it(tmp_path):
         timeout=120,
     )
     assert done.returncode == 1 and not path.exists()
+
+
+def test_an_interruption_ends_the_compiler_and_leaves_nothing(tmp_path, monkeypatch):
+    """Even one that is stuck in native code, where neither a signal nor a thread is heard."""
+    started = []
+
+    class Stuck(subprocess.Popen):
+        def __init__(self, command, **settings):
+            started.append(self)
+            super().__init__(["sleep", "60"], **settings)
+
+        def wait(self, timeout=None):
+            if not self.interrupted:
+                self.interrupted = True
+                raise KeyboardInterrupt
+            return super().wait(timeout)
+
+        interrupted = False
+
+    monkeypatch.setattr(subprocess, "Popen", Stuck)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        compile_for(tiny_config(), parse_topology("cpu:2"), math.inf)
+    (process,) = started
+    assert process.returncode == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_compiler_is_told_how_to_install_it(monkeypatch):

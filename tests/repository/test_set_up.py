@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 ROOT = pathlib.Path(__file__).parents[2]
 PYTHONS = ("3.11", "3.12", "3.13")
 # What each file of pins is for.
-EXTRAS = {"constraints.txt": ("dev", "torch"), "constraints-beam.txt": ("dev", "beam")}
+EXTRAS = {"constraints.txt": ("dev", "torch", "tpu"), "constraints-beam.txt": ("dev", "beam")}
 
 
 def project():
@@ -66,6 +66,14 @@ def test_every_declared_dependency_is_pinned_inside_its_range(file, python):
         name = canonicalize_name(requirement.name)
         assert name in pinned, f"{file} lacks {name}"
         assert pinned[name] in requirement.specifier, f"{name}=={pinned[name]} is not {requirement}"
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_compiler_of_tpus_is_the_one_that_jax_wants(python):
+    """Of jax's own extra `tpu`."""
+    wanted = {"0.10.2": "==0.0.42.*", "0.12.0.1": "==0.0.50.*"}
+    pinned = pins_for("constraints.txt", python)
+    assert pinned["libtpu"] in SpecifierSet(wanted[pinned["jax"]])
 
 
 def test_the_main_job_needs_neither_tensorflow_nor_torch():

@@ -1,4 +1,16 @@
-"""The looks of the page: one stylesheet, for light and dark screens and for paper."""
+"""The looks of a page: one stylesheet, for light and dark screens and for paper; colours."""
+
+# Mid-tones that read on white and on black.
+COLOURS = (
+    "#3b82f6",
+    "#f2711c",
+    "#16a34a",
+    "#db2777",
+    "#8b5cf6",
+    "#b58900",
+    "#0891b2",
+    "#78716c",
+)
 
 STYLESHEET = """
 :root {
