@@ -219,7 +219,7 @@ def _arrays_of(encoder: tuple[tuple[str, Any], ...]) -> tuple[tuple[P, tuple[int
 
 
 def _mesh(num_chips: int) -> AbstractMesh:
-    return AbstractMesh((num_chips, 1, 1), AXES)
+    return AbstractMesh((num_chips, *[1] * (len(AXES) - 1)), AXES)
 
 
 def _microbatches(config: PretrainConfig, phase: Phase, chip: Chip, num_chips: int) -> int:
