@@ -1,4 +1,8 @@
-"""What XLA says when a program needs more memory than a device has, in numbers."""
+"""What XLA says when a program needs more memory than a device has, in numbers.
+
+It looks at the temporaries before it has placed them. A program that is a little too large then
+compiles without an error, and only its peak tells.
+"""
 
 import re
 
