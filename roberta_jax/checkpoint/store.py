@@ -105,6 +105,8 @@ class CheckpointStore:
                     mode=ocp.options.AtomicityMode.COMMIT_FILE
                 ),
                 cleanup_tmp_directories=True,
+                # What the others see of a shared folder may be older.
+                single_host_load_and_broadcast=True,
             ),
             item_handlers={
                 "state": ocp.StandardCheckpointHandler(),
@@ -136,6 +138,11 @@ class CheckpointStore:
 
     def set_aside(self) -> list[str]:
         """Names of checkpoints that were found damaged, now or in an earlier run."""
+        if self._manager is None:
+            return self._damaged_seen()
+        return from_first("damaged checkpoints", self._damaged_seen)
+
+    def _damaged_seen(self) -> list[str]:
         return sorted(path.name for path in self.folder.glob(f"*.{_DAMAGED}*"))
 
     def save(self, step: int, state: Any, record: dict[str, Any]) -> None:

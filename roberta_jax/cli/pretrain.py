@@ -6,9 +6,9 @@ roberta-jax pretrain --config=configs/pretrain/small.py --config.data.path=DATAS
 With --explain, it tells what the run will do (tokens, FLOPs, parameters, schedule, passes over the
 data, checkpoints, estimated times) and stops; no workdir is needed.
 
-Ctrl-C ends after the step in hand (and at most two that the devices have begun) and saves; the same
-command goes on from there. The workdir receives config.json, checkpoints/, metrics.jsonl (losses in
-nats), tensorboard/, tokenizer/ and compilation_cache/.
+Ctrl-C ends after the step in hand (and at most two that the devices have begun; three more with
+several processes) and saves; the same command goes on from there. The workdir receives config.json,
+checkpoints/, metrics.jsonl (losses in nats), tensorboard/, tokenizer/ and compilation_cache/.
 
 On several hosts, start the same command on each: under Slurm (srun), Open MPI (mpirun) or on a TPU
 pod, the processes find each other; elsewhere, --coordinator_address, --num_processes and
@@ -22,7 +22,12 @@ from absl import flags as absl_flags
 
 from roberta_jax.cli.config_flag import config_of, define_config, fields_help
 from roberta_jax.errors import UserError
-from roberta_jax.parallel.launch import MODES, find_launch
+from roberta_jax.parallel.launch import (
+    HEARTBEAT_TIMEOUT_SECONDS,
+    MODES,
+    START_TIMEOUT_SECONDS,
+    find_launch,
+)
 
 SUMMARY = "train an encoder on a prepared dataset; goes on where it stopped"
 TAKES_CONFIG = True
@@ -69,14 +74,14 @@ def define_processes(flags: absl_flags.FlagValues) -> None:
     )
     absl_flags.DEFINE_float(
         "start_timeout",
-        300.0,
+        START_TIMEOUT_SECONDS,
         "Seconds to wait for the other processes at the start.",
         lower_bound=1.0,
         flag_values=flags,
     )
     absl_flags.DEFINE_float(
         "heartbeat_timeout",
-        100.0,
+        HEARTBEAT_TIMEOUT_SECONDS,
         "Seconds of silence after which a process counts as gone, and the others end.",
         lower_bound=1.0,
         flag_values=flags,

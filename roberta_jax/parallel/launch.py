@@ -10,6 +10,8 @@ from pathlib import Path
 from roberta_jax.errors import UserError
 
 MODES = ("auto", "off")
+START_TIMEOUT_SECONDS = 300.0
+HEARTBEAT_TIMEOUT_SECONDS = 100.0
 # Ports for jobs that name none: the same for all processes of a job, others for another job.
 _FIRST_PORT, _NUM_PORTS = 61440, 4096
 
@@ -20,8 +22,8 @@ class Launch:
 
     Attributes:
       source: what told it: "flags", "Slurm", "Open MPI" or "TPU".
-      address: host:port of process 0, where all meet; "" where jax finds everything out (TPU).
-      num_processes: of the run; 0 where jax finds it out.
+      address: host:port of process 0, where all meet; "" where `processes` asks jax (TPU).
+      num_processes: of the run; 0 where it asks jax.
       process_id: of this one, from 0.
       local_devices: the GPUs of the host that this process takes; (): all of them.
     """
@@ -70,7 +72,8 @@ def find_launch(
                 "or --process_id were given too. Leave one or the other away."
             )
         return None
-    found = _slurm(environment) or _open_mpi(environment)
+    # mpirun may itself have been started by srun, once per node.
+    found = _open_mpi(environment) or _slurm(environment)
     if not given:
         if found is None:
             return _tpu(environment) if (has_tpu() if tpu is None else tpu) else None

@@ -9,23 +9,24 @@ import dataclasses
 import itertools
 import json
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
-from jax._src import distributed
+from jax._src import clusters, distributed
 
 from roberta_jax.errors import MachineError, UserError
-from roberta_jax.parallel.launch import Launch
+from roberta_jax.parallel.launch import (
+    HEARTBEAT_TIMEOUT_SECONDS,
+    START_TIMEOUT_SECONDS,
+    Launch,
+)
 from roberta_jax.parallel.rendezvous import meet
 from roberta_jax.parallel.watch import Watch
 
 T = TypeVar("T")
 
-START_TIMEOUT_SECONDS = 300.0
-HEARTBEAT_TIMEOUT_SECONDS = 100.0
 # One process may prepare for so long what the others wait for: it reads a manifest of many shards,
 # or restores a checkpoint from a slow disk. One that died is found out by the watch, much earlier.
 _WAIT_SECONDS = 1800.0
@@ -76,6 +77,11 @@ def started(
             f"--start_timeout={start_timeout_seconds:g} and --heartbeat_timeout="
             f"{heartbeat_timeout_seconds:g} are seconds: positive, and at least 1."
         )
+    if launch.source == "TPU" and not launch.address:
+        launch = _pod(launch, start_timeout_seconds)
+    if launch.num_processes == 1:
+        yield
+        return
     group = _connect(launch, start_timeout_seconds, heartbeat_timeout_seconds)
     _group = group
     try:
@@ -85,10 +91,10 @@ def started(
     except UserError as error:
         group.watch.tell(str(error))
         raise
-    except jax.errors.JaxRuntimeError:
+    except jax.errors.JaxRuntimeError as error:
         # A collective fails at once where the connection to a process breaks: which one?
         group.watch.suspect()
-        group.watch.tell("an error of jax")
+        group.watch.tell(f"jax: {' '.join(str(error).split())}"[:300])
         raise
     except BaseException as error:
         group.watch.tell(f"{type(error).__name__}: {error}"[:300])
@@ -98,58 +104,58 @@ def started(
     jax.distributed.shutdown()
 
 
+def _pod(launch: Launch, timeout_seconds: float) -> Launch:
+    """This host among those of a TPU pod, as jax knows it from the environment or from Google."""
+    try:
+        address, count, number, _ = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+            None, None, None, None, None, int(timeout_seconds)
+        )
+        if not address or not count or number is None:
+            raise RuntimeError("it knows no such cluster")
+    except (OSError, RuntimeError, ValueError) as error:
+        raise MachineError(
+            "This machine has TPUs, and jax could not find out whether it is part of a pod "
+            f"({' '.join(str(error).split())[:200]}). Add --distributed=off for a run on this host "
+            "alone, or --coordinator_address, --num_processes and --process_id."
+        ) from error
+    return dataclasses.replace(launch, address=address, num_processes=count, process_id=number)
+
+
 def _connect(launch: Launch, start_timeout: float, heartbeat_timeout: float) -> _Group:
+    hosts = meet(launch, timeout_seconds=start_timeout)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    hosts = meet(launch, timeout_seconds=start_timeout) if launch.address else None
-    timeouts: dict[str, Any] = {
-        "initialization_timeout": max(int(start_timeout), 1),
-        # Our own watch finds out first, and says more.
-        "heartbeat_timeout_seconds": int(2 * heartbeat_timeout) + 10,
-        "shutdown_timeout_seconds": 60,
-    }
     # Its handler of SIGTERM would take the place of ours, which saves on all processes.
     jax.config.update("jax_enable_preemption_service", False)
-    if launch.address:
-        jax.distributed.initialize(
-            launch.address,
-            launch.num_processes,
-            launch.process_id,
-            local_device_ids=launch.local_devices or None,
-            cluster_detection_method="deactivate",
-            **timeouts,
-        )
-    else:
-        try:
-            jax.distributed.initialize(**timeouts)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise MachineError(
-                "This machine has TPUs, and jax could not find out whether it is part of a pod "
-                f"({' '.join(str(error).split())[:200]}). Add --distributed=off for a run on this "
-                "host alone, or --coordinator_address, --num_processes and --process_id."
-            ) from error
+    jax.distributed.initialize(
+        launch.address,
+        launch.num_processes,
+        launch.process_id,
+        local_device_ids=launch.local_devices or None,
+        cluster_detection_method="deactivate",
+        initialization_timeout=max(int(start_timeout), 1),
+        # Our own watch finds out first, and says more.
+        heartbeat_timeout_seconds=int(2 * heartbeat_timeout) + 10,
+        shutdown_timeout_seconds=60,
+    )
     for number, handler in handlers.items():
         signal.signal(number, handler)
     # jax has no public way to it; orbax goes this way, too.
     client: Any = distributed.global_state.client
-    process_id, num_processes = jax.process_index(), jax.process_count()
-    if hosts is None:
-        client.key_value_set(f"roberta_jax/host/{process_id}", socket.gethostname())
-        hosts = [
-            client.blocking_key_value_get(f"roberta_jax/host/{number}", int(start_timeout * 1000))
-            for number in range(num_processes)
-        ]
-    watch = Watch(client, process_id=process_id, hosts=hosts, timeout_seconds=heartbeat_timeout)
-    return _Group(client, process_id, hosts, watch)
-
-
-def process_hosts() -> list[str]:
-    """The host of every process, by number."""
-    return [socket.gethostname()] if _group is None else _group.hosts
+    watch = Watch(
+        client, process_id=launch.process_id, hosts=hosts, timeout_seconds=heartbeat_timeout
+    )
+    return _Group(client, launch.process_id, hosts, watch)
 
 
 def is_first() -> bool:
     """Whether this process writes what is written once: config, records, what the user sees."""
     return _group is None or _group.process_id == 0
+
+
+def interrupted() -> None:
+    """Tells the other processes that this one leaves at a signal, before it is in its loop."""
+    if _group is not None:
+        _group.watch.tell("interrupted before its first step")
 
 
 def advise(text: str) -> None:
@@ -174,10 +180,12 @@ def _gather(name: str, value: str, timeout_seconds: float = _WAIT_SECONDS) -> li
     key = f"roberta_jax/call/{next(_group.calls)}/{name}/"
     _group.client.key_value_set(f"{key}{_group.process_id}", value)
     deadline = time.monotonic() + timeout_seconds
-    return [_get(key, number, deadline, name) for number in range(len(_group.hosts))]
+    everybody = range(len(_group.hosts))
+    return [_get(key, number, deadline, name, everybody) for number in everybody]
 
 
-def _get(key: str, number: int, deadline: float, name: str) -> str:
+def _get(key: str, number: int, deadline: float, name: str, awaited: Sequence[int]) -> str:
+    """The value of a process; where it does not come, all of the `awaited` are looked for."""
     assert _group is not None
     left = max(deadline - time.monotonic(), 0.001)
     try:
@@ -186,7 +194,7 @@ def _get(key: str, number: int, deadline: float, name: str) -> str:
         if "DEADLINE_EXCEEDED" not in str(error):
             raise
     there = {int(path.rpartition("/")[2]) for path, _ in _group.client.key_value_dir_get(key)}
-    missing = [_group.name(n) for n in range(len(_group.hosts)) if n not in there]
+    missing = [_group.name(n) for n in awaited if n not in there]
     raise MachineError(
         f"{', '.join(missing)} did not come to {name!r} in time. Look at the log there for what "
         "takes so long, or whether it hangs; then run the same command again."
@@ -206,12 +214,12 @@ def from_first(name: str, make: Callable[[], T]) -> T:
     if _group.process_id == 0:
         try:
             value = make()
-        except UserError as error:
+        except Exception as error:
             _group.client.key_value_set(f"{key}0", _as_text(error))
             raise
         _group.client.key_value_set(f"{key}0", json.dumps({"value": value}))
         return value
-    answer = json.loads(_get(key, 0, time.monotonic() + _WAIT_SECONDS, name))
+    answer = json.loads(_get(key, 0, time.monotonic() + _WAIT_SECONDS, name, (0,)))
     if "error" in answer:
         raise _error(answer)
     result: T = answer["value"]
@@ -228,13 +236,16 @@ def on_first(name: str, act: Callable[[], object]) -> None:
 
 
 def all_or_none(name: str, make: Callable[[], T]) -> T:
-    """What `make` returns; where it raises a UserError on any process, all of them raise it."""
+    """What `make` returns; where it raises on any process, all of them raise.
+
+    A UserError is the same for all; of anything else, the others get a MachineError.
+    """
     if _group is None:
         return make()
-    error: UserError | None = None
+    error: Exception | None = None
     try:
         value = make()
-    except UserError as raised:
+    except Exception as raised:
         error = raised
     answers = _gather(name, "" if error is None else _as_text(error))
     if error is not None:
@@ -275,8 +286,11 @@ def check_same(name: str, values: Mapping[str, Any], advice: str) -> None:
         )
 
 
-def _as_text(error: UserError) -> str:
-    return json.dumps({"error": str(error), "kind": type(error).__name__})
+def _as_text(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return json.dumps({"error": str(error), "kind": type(error).__name__})
+    text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}."
+    return json.dumps({"error": text, "kind": MachineError.__name__})
 
 
 def _error(answer: dict[str, str], prefix: str = "") -> UserError:
@@ -302,19 +316,37 @@ class SharedStop:
         """
         self._lead = most_steps_in_flight + 1
         self._at: int | None = None
-        self._proposed = False
+        self._begin()
+
+    def _begin(self) -> None:
         self._key = "" if _group is None else f"roberta_jax/stop/{next(_group.calls)}/"
 
     def due(self, step: int, *, wished: bool) -> bool:
         """Whether to stop after `step`, the last that was begun; ask after every step."""
         if _group is None:
             return wished
+        if wished and self._proposal() is None:
+            try:
+                _group.client.key_value_set(f"{self._key}at", str(step + self._lead))
+            except jax.errors.JaxRuntimeError as error:
+                if "ALREADY_EXISTS" not in str(error):  # Another was first: its step holds.
+                    raise
+        at = self._proposal()
+        return at is not None and step >= at
+
+    def went_back(self) -> None:
+        """All processes went back to an earlier step: a wish that there was holds at once there."""
+        if _group is None:
+            return
+        known = "" if self._proposal() is None else "wished"
+        if any(_gather("stop", known)):
+            self._at = 0
+        else:
+            self._begin()
+
+    def _proposal(self) -> int | None:
+        assert _group is not None
         if self._at is None:
-            if wished and not self._proposed:
-                self._proposed = True
-                # Another process was first: its step holds.
-                with contextlib.suppress(jax.errors.JaxRuntimeError):
-                    _group.client.key_value_set(f"{self._key}at", str(step + self._lead))
             for _, value in _group.client.key_value_dir_get(self._key):
                 self._at = int(value)
-        return self._at is not None and step >= self._at
+        return self._at

@@ -51,7 +51,10 @@ def _receive(launch: Launch, deadline: float, timeout_seconds: float) -> list[st
     guests = {0: _Guest(socket.gethostname(), None)}
     try:
         with _listen(launch.address) as server:
-            while len(guests) < launch.num_processes:
+            while True:
+                _drop_those_that_left(guests)
+                if len(guests) == launch.num_processes:
+                    break
                 server.settimeout(max(deadline - time.monotonic(), 0.001))
                 try:
                     connection, _ = server.accept()
@@ -72,6 +75,27 @@ def _receive(launch: Launch, deadline: float, timeout_seconds: float) -> list[st
                 guest.connection.close()
 
 
+def _drop_those_that_left(guests: dict[int, _Guest]) -> None:
+    """Forgets processes that gave up meanwhile, and may come again."""
+    for number, guest in list(guests.items()):
+        if guest.connection is not None and _has_left(guest.connection):
+            guest.connection.close()
+            del guests[number]
+
+
+def _has_left(connection: socket.socket) -> bool:
+    """Whether the other end is closed: a guest says nothing more, so nothing else is there."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    finally:
+        connection.settimeout(5)
+
+
 def _admit(connection: socket.socket, launch: Launch, guests: dict[int, _Guest]) -> None:
     """Adds a process; what is none (a port scanner, say) is sent away."""
     connection.settimeout(5)
@@ -82,6 +106,7 @@ def _admit(connection: socket.socket, launch: Launch, guests: dict[int, _Guest])
         connection.close()
         return
     new = _Guest(host, connection)
+    _drop_those_that_left(guests)  # It may be one of them.
     try:
         if count != launch.num_processes:
             raise UserError(
@@ -125,9 +150,12 @@ def _visit(launch: Launch, deadline: float, timeout_seconds: float) -> list[str]
         try:
             with socket.create_connection((host.strip("[]"), int(port)), timeout=left) as server:
                 _send(server, me)
-                # Process 0 gives up first, and says for whom it waited.
+                reason = "it answers, and waits for others"
+                # If process 0 gives up first, it says for whom it waited.
                 server.settimeout(left + 5)
                 answer = _read(server)
+        except TimeoutError:
+            continue
         except (OSError, ValueError) as error:
             reason = str(error)
             time.sleep(_RETRY_SECONDS)

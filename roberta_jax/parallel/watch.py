@@ -113,7 +113,8 @@ class Watch:
                     )
                 return
             reason = self._gone(alive, stopped)
-            if reason and not self._stop.is_set():
+            # What stopped another may be about to stop this one, which then says it itself.
+            if reason and not self._stop.wait(2 * _LEAVING_SECONDS):
                 self.tell(reason)
                 self._leave(reason)
                 return

@@ -223,6 +223,7 @@ class _Loop:
         self.pending.clear()
         del self.state  # The memory is needed for the one that is restored.
         restored = self.hooks.restore()
+        self.stop.went_back()
         self.state = restored.state
         before = Progress.from_record(restored.step, restored.record["progress"])
         left_out = sum(rows_seen.values()) - before.examples_seen

@@ -98,9 +98,12 @@ def pretrain(
     on_first("resume", lambda: check_resume(workdir, config, resume=resume, init_from=init_from))
     on_first("workdir", lambda: workdir_lib.make_workdir(workdir))
     check_shared_folder(workdir)
+    again = "the same command"
+    if resume not in ("auto", "must"):
+        again += " with --resume=auto"
     advise(
-        "Run the same command again on all processes, also on another number of them: it goes on "
-        f"from the newest checkpoint in {checkpoints}"
+        f"Run {again} again on all processes, also on another number of them: it goes on from the "
+        f"newest checkpoint in {checkpoints}"
     )
 
     with (
@@ -175,9 +178,6 @@ def pretrain(
         if complete:
             console.say(f"done: {progress.step:,} steps, checkpoints in {checkpoints}")
             return 0
-        again = "the same command"
-        if init_from or resume not in ("auto", "must"):
-            again += " with --resume=auto and without --init_from"
         console.say(f"interrupted: step {progress.step:,} is saved; {again} goes on from there")
         return INTERRUPTED
 

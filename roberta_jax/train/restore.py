@@ -10,6 +10,7 @@ from roberta_jax.data.tokenizer import Tokenizer
 from roberta_jax.data.tokenizer_folder import load_tokenizer
 from roberta_jax.encoder.model import Params, abstract_params
 from roberta_jax.errors import UserError
+from roberta_jax.parallel.processes import check_same, from_first
 from roberta_jax.parallel.tables import abstract
 from roberta_jax.train.workdir import CHECKPOINTS_FOLDER, TOKENIZER_FOLDER, read_config
 
@@ -42,9 +43,18 @@ def load_run(workdir: Path, mesh: Mesh, *, step: int = -1) -> tuple[PretrainConf
     field = "average" if config.optimizer.average_decay else "params"
     target = {field: abstract(abstract_params(config.encoder), mesh)}
     with CheckpointStore(workdir / CHECKPOINTS_FOLDER) as store:
-        chosen = choose_step(store, step)
-        params = store.restore_part(chosen, target).state[field]
-    return config, params, chosen
+        chosen = from_first("step of the weights", lambda: choose_step(store, step))
+        restored = store.restore_part(chosen, target)
+    check_same(
+        "weights to begin with",
+        {
+            path: value
+            for path, value in restored.record["fingerprint"].items()
+            if path.startswith(f"{field}/")
+        },
+        f"Put {workdir} on a file system that all processes share.",
+    )
+    return config, restored.state[field], chosen
 
 
 def load_run_tokenizer(workdir: Path, config: PretrainConfig) -> Tokenizer:

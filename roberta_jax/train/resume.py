@@ -22,6 +22,7 @@ from roberta_jax.train.run_data import RunData
 from roberta_jax.train.state import TrainState
 from roberta_jax.train.transfer import check_transfer, transfer
 
+_STARTING_FROM = "starting from the weights of"
 Note = Callable[[str, str], None]  # One word for an event, and the line that is said.
 
 
@@ -54,10 +55,11 @@ def check_resume(workdir: Path, config: PretrainConfig, *, resume: str, init_fro
             f"{workdir} holds an imported model, which has no optimizer to go on with. Begin a run "
             f"in another --workdir, with --init_from={workdir}."
         )
-    if init_from and (steps or damaged):
+    if init_from and (steps or damaged) and not _began_from(workdir, init_from):
         raise UserError(
-            f"--init_from begins a new run, and {workdir} already has checkpoints. Choose another "
-            "--workdir, or leave --init_from away to go on."
+            f"--init_from begins a new run, and {workdir} already has checkpoints of a run that "
+            f"did not begin with {init_from}. Choose another --workdir, or leave --init_from away "
+            "to go on."
         )
     if steps:
         stored = workdir_lib.read_config(workdir)
@@ -65,12 +67,24 @@ def check_resume(workdir: Path, config: PretrainConfig, *, resume: str, init_fro
         check_same_arrays(workdir, stored, config)
     elif not damaged:
         check_nothing_is_lost(workdir)
-    if init_from:
+    if init_from and not (steps or damaged):
         stored = workdir_lib.read_config(Path(init_from))
         check_transfer(Path(init_from), stored, config)
         with CheckpointStore(Path(init_from) / workdir_lib.CHECKPOINTS_FOLDER) as store:
             choose_step(store, -1)
         load_run_tokenizer(Path(init_from), stored)
+
+
+def _began_from(workdir: Path, init_from: str) -> bool:
+    """Whether the run in a workdir says that it began with these weights.
+
+    Then the same command is one that goes on, as after a preemption.
+    """
+    wanted = f"{_STARTING_FROM} {init_from}, step "
+    return any(
+        line.get("event") == "started" and str(line.get("message")).startswith(wanted)
+        for line in read_lines(workdir / workdir_lib.METRICS_FILE)
+    )
 
 
 def check_same_arrays(workdir: Path, stored: PretrainConfig, wanted: PretrainConfig) -> None:
@@ -146,7 +160,7 @@ def new_state(
     if not init_from:
         return state
     source, params, step = load_run(Path(init_from), mesh)
-    note("started", f"starting from the weights of {init_from}, step {step:,}")
+    note("started", f"{_STARTING_FROM} {init_from}, step {step:,}")
     drawn = state.params
     moved = transfer(
         params,

@@ -2,6 +2,9 @@
 
 import contextlib
 import dataclasses
+import hashlib
+import importlib.metadata
+import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -14,7 +17,7 @@ from jax.sharding import Mesh
 from roberta_jax import config as config_lib
 from roberta_jax.config import PretrainConfig
 from roberta_jax.errors import DISK_ERRORS, MachineError, UserError
-from roberta_jax.parallel.processes import all_or_none, check_same, from_first, on_first
+from roberta_jax.parallel.processes import all_or_none, check_same, from_first, is_first, on_first
 from roberta_jax.train import workdir as workdir_lib
 from roberta_jax.train.microbatches import with_microbatches
 from roberta_jax.train.plan import Plan
@@ -33,16 +36,20 @@ def check_same_run(config: PretrainConfig, data: RunData, *, resume: str, init_f
     Raises:
       UserError: on all processes; it names one that differs, and how.
     """
-    devices = jax.local_devices()
+    if jax.process_count() == 1:
+        return
     check_same(
         "software",
-        {
-            "roberta_jax": __version__,
-            "jax": jax.__version__,
-            "the kind of devices": devices[0].device_kind,
-            "the number of devices": len(devices),
-        },
+        _software(),
         "Start all of them from the same environment, on the same kind of machine.",
+    )
+    check_same(
+        "data",
+        {
+            f"the fingerprint of dataset {number}": fingerprint
+            for number, fingerprint in enumerate(data.fingerprints().values(), start=1)
+        },
+        "Copy the dataset to all hosts, or put it on a file system that they share.",
     )
     values: dict[str, Any] = config_lib.field_paths(config)
     settings = {
@@ -55,15 +62,21 @@ def check_same_run(config: PretrainConfig, data: RunData, *, resume: str, init_f
         {**settings, "--resume": resume, "--init_from": init_from},
         "Start all of them with the same command.",
     )
-    fingerprints = list(data.fingerprints().values())
-    check_same(
-        "data",
-        {
-            f"the fingerprint of dataset {number}": fingerprint
-            for number, fingerprint in enumerate(fingerprints, start=1)
-        },
-        "Copy the dataset to all hosts, or put it on a file system that they share.",
-    )
+
+
+def _software() -> dict[str, Any]:
+    """What decides the program that a process compiles, beside the settings."""
+    package, code = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        code.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
+    devices = jax.local_devices()
+    return {
+        "roberta_jax": f"{__version__} ({code.hexdigest()[:8]})",
+        **{name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")},
+        **{name: os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")},
+        "the kind of devices": devices[0].device_kind,
+        "the number of devices": len(devices),
+    }
 
 
 def with_same_microbatches(config: PretrainConfig, plan: Plan, mesh: Mesh) -> Plan:
@@ -105,19 +118,27 @@ def check_shared_folder(workdir: Path, *, seconds: float = _SHARED_SECONDS) -> N
 
     def look() -> None:
         deadline = time.monotonic() + seconds
-        while not mark.exists():
+        while name not in _names(workdir):
             if time.monotonic() > deadline:
                 raise UserError(
                     f"--workdir={workdir} is not the folder that the first process writes to. All "
                     "processes need one that they share: on NFS, Lustre, or a mounted bucket."
                 )
             time.sleep(0.1)
-            list(workdir.parent.glob("*"))  # Asks the server anew.
 
     try:
         all_or_none("shared folder", look)
     finally:
-        on_first("mark again", lambda: mark.unlink(missing_ok=True))
+        if is_first():
+            mark.unlink(missing_ok=True)
+
+
+def _names(folder: Path) -> list[str]:
+    """What lies in a folder, asked of the file server anew; nothing where it cannot be seen."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _touch(mark: Path) -> None:

@@ -19,7 +19,7 @@ def caught(function):
     """What a call raises, or returns."""
     try:
         return function()
-    except UserError as error:
+    except (UserError, OSError) as error:
         return [type(error).__name__, str(error)]
 
 
@@ -30,7 +30,7 @@ def fail(error):
 def answers(number):
     """What every process finds, by name."""
     calls = []
-    found = {"first": processes.is_first(), "hosts": processes.process_hosts()}
+    found = {"first": processes.is_first()}
     found["from first"] = processes.from_first("a", lambda: [number, calls.append(number)])
     found["error of first"] = caught(
         lambda: processes.from_first("b", lambda: fail(MachineError("the disk is full")))
@@ -67,6 +67,25 @@ def answers(number):
     while not stop.due(step, wished=number == 1):
         step += 1
     found["stopped at"] = step
+    # A run that goes back: a wish from before holds at once, on those that had not seen it, too.
+    stop = processes.SharedStop(2)
+    if number == 1:
+        assert not stop.due(100, wished=True)
+    processes.barrier("the wish is there again")
+    stop.went_back()
+    found["stopped at once"] = stop.due(50, wished=False)
+    # Without one, the next wish is as ever.
+    stop = processes.SharedStop(2)
+    stop.went_back()
+    assert not stop.due(50, wished=False)
+    processes.barrier("all are there")
+    if number == 2:
+        assert not stop.due(50, wished=True)
+    processes.barrier("the wish is there once more")
+    found["due"] = [step for step in range(50, 56) if stop.due(step, wished=False)]
+    found["no user error"] = caught(
+        lambda: processes.all_or_none("f", lambda: Path("/no").read_text() if number == 0 else "")
+    )
     return found
 
 

@@ -81,6 +81,10 @@ def test_open_mpi_says_it_all_or_needs_the_address():
     assert find(newer, address="first:9000") == Launch("Open MPI", "first:9000", 4, 3, (1,))
 
 
+def test_mpirun_inside_of_slurm_is_open_mpi():
+    assert find(SLURM | OPEN_MPI) == find(OPEN_MPI)
+
+
 def test_the_port_can_be_chosen():
     chosen = {"JAX_COORDINATOR_PORT": "7777"}
     assert find(SLURM | chosen).address == "gpu07:7777"

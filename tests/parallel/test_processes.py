@@ -43,7 +43,6 @@ def named(number):
 
 def test_the_processes_know_each_other(found):
     assert [one["first"] for one in found] == [True, False, False]
-    assert all(one["hosts"] == [socket.gethostname()] * COUNT for one in found)
 
 
 def test_what_the_first_finds_or_meets_is_everybodys(found):
@@ -82,13 +81,27 @@ def test_all_stop_after_the_same_step_which_nobody_has_passed(found):
     assert [one["stopped at"] for one in found] == [7] * COUNT
 
 
+def test_a_run_that_goes_back_keeps_the_wish_to_stop(found):
+    assert all(one["stopped at once"] for one in found)
+    assert [one["due"] for one in found] == [[53, 54, 55]] * COUNT
+
+
+def test_what_is_no_user_error_reaches_the_others_as_one(found):
+    assert found[0]["no user error"][0] == "FileNotFoundError"
+    for one in found[1:]:
+        kind, text = one["no user error"]
+        assert kind == "MachineError"
+        assert text.startswith(f"On {named(0)}: FileNotFoundError: ")
+
+
 def test_one_process_does_everything_at_once():
-    assert processes.is_first() and processes.process_hosts() == [socket.gethostname()]
+    assert processes.is_first()
     assert processes.from_first("a", lambda: (1, 2)) == (1, 2)
     assert processes.all_or_none("b", lambda: 3) == 3
     processes.barrier("c")
     processes.check_same("settings", {"x": 1}, "")
     stop = processes.SharedStop(2)
+    stop.went_back()
     assert [stop.due(1, wished=False), stop.due(2, wished=True)] == [False, True]
     with processes.started(None):
         assert processes.is_first()

@@ -66,6 +66,36 @@ def test_two_processes_of_one_number_are_refused():
     assert type(errors[0]) is UserError
 
 
+def come_and_go(port):
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as gone:
+                gone.sendall(b'{"process": 1, "processes": 3, "host": "old"}\n')
+            return
+        except OSError:
+            time.sleep(0.05)
+
+
+def test_a_process_that_gave_up_may_come_again():
+    """As in a loop around the command: the second one comes after its own time was over."""
+    port, host = free_port(), socket.gethostname()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        first = pool.submit(meeting, [0], counts=[3], port=port)
+        come_and_go(port)
+        assert meeting([1, 2], counts=[3, 3], port=port) == [[host] * 3] * 2
+        assert first.result() == [[host] * 3]
+
+
+def test_a_process_that_is_gone_is_missing():
+    port = free_port()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        first = pool.submit(meeting, [0], counts=[3], port=port, timeout=3.0)
+        come_and_go(port)
+        (error,) = first.result()
+    assert "2 did not come within 3 s: number 1, 2" in str(error)
+
+
 def test_another_number_of_processes_is_refused():
     first, second = meeting([0, 1], counts=[2, 3])
     assert type(first) is type(second) is UserError

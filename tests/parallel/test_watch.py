@@ -58,29 +58,31 @@ def watches():
 
 def test_processes_that_hear_each_other_stay(watches):
     _, make = watches
-    all_of_them = [make(number, timeout=0.8) for number in range(3)]
-    time.sleep(2)
+    all_of_them = [make(number, timeout=5) for number in range(3)]
+    time.sleep(6)
     assert all(not leaving.reasons for _, leaving in all_of_them)
 
 
 def test_one_that_falls_silent_is_named_by_all(watches):
     _, make = watches
-    (first, first_leaves), (_, second_leaves), (third, _) = map(make, range(3))
+    (first, first_leaves), (_, second_leaves), (third, _) = (
+        make(number, timeout=3) for number in range(3)
+    )
     time.sleep(0.5)
     third.stop()
     began = time.monotonic()
-    assert first_leaves.there.wait(10) and second_leaves.there.wait(10)
-    assert time.monotonic() - began > 0.5
+    assert first_leaves.there.wait(20) and second_leaves.there.wait(20)
+    assert time.monotonic() - began > 2
     # By itself or from the other, each knows which one it was.
     for leaving in (first_leaves, second_leaves):
         (reason,) = leaving.reasons
-        assert reason.endswith("process 2 on c was not heard of for 1.0 s")
+        assert reason.endswith("process 2 on c was not heard of for 3.0 s")
 
 
 def test_one_that_never_began_is_silent_too(watches):
     _, make = watches
     _, leaving = make(1, timeout=0.5)
-    assert leaving.there.wait(10)
+    assert leaving.there.wait(20)
     assert leaving.reasons == ["process 0 on a, process 2 on c were not heard of for 0.5 s"]
 
 
@@ -110,7 +112,7 @@ def test_suspicion_shortens_the_silence(watches):
     third.stop()
     began = time.monotonic()
     first.suspect()
-    assert first_leaves.there.wait(10) and time.monotonic() - began < 5
+    assert first_leaves.there.wait(20) and time.monotonic() - began < 7
     assert first_leaves.reasons == ["process 2 on c was not heard of for 1.6 s"]
 
 

@@ -361,6 +361,19 @@ def test_damaged_checkpoints_are_never_a_fresh_start(dataset, complete, tmp_path
     assert runs.lines_of(workdir) == lines
 
 
+def test_the_command_that_began_from_other_weights_goes_on(dataset, complete, tmp_path, capsys):
+    config, workdir = runs.tiny_config(dataset, train__duration="10 steps"), tmp_path / "run"
+    again = {"init_from": str(complete)}
+    assert pretrain(config, workdir, **again) == 0
+    assert f"starting from the weights of {complete}, step 20" in capsys.readouterr().out
+    longer = runs.tiny_config(dataset, train__duration="12 steps")
+    assert pretrain(longer, workdir, **again) == 0
+    said = capsys.readouterr().out
+    assert "going on from step 10" in said and "starting from" not in said
+    text = refusal(longer, workdir, init_from=str(complete.parent))
+    assert f"of a run that did not begin with {complete.parent}" in text
+
+
 def test_a_damaged_step_that_was_asked_for_is_refused(dataset, complete, tmp_path):
     config, workdir = runs.tiny_config(dataset), runs.workdir_copy(complete, tmp_path / "run")
     damage(workdir, 10)

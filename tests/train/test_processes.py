@@ -16,6 +16,8 @@ import time
 import numpy as np
 import pytest
 
+from roberta_jax.data.prepare import prepare
+from roberta_jax.data.prepare_settings import PrepareSettings
 from roberta_jax.errors import INTERRUPTED
 from roberta_jax.train.pretrain import pretrain
 from tests.parallel.test_rendezvous import free_port
@@ -212,25 +214,46 @@ def test_when_a_process_is_killed_the_others_end_and_say_so(dataset, start, tmp_
     assert pretrain(shorter, workdir) == 0
 
 
+def prepared_again(dataset, folder):
+    """Other rows with the same tokenizer."""
+    (folder / "text.txt").write_text(runs.make_text(seed=1))
+    prepare(
+        inputs=[str(folder / "text.txt")],
+        tokenizer_folder=dataset / "tokenizer",
+        output=folder / "other",
+        settings=PrepareSettings(
+            sequence_length=runs.SEQUENCE_LENGTH, validation_fraction=0.1, rows_per_shard=100
+        ),
+        say=lambda line: None,
+    )
+    return folder / "other"
+
+
 def test_processes_with_other_settings_or_data_are_named_before_the_first_step(
     dataset, start, tmp_path
 ):
     config, workdir = runs.tiny_config(dataset), tmp_path / "run"
-    other = runs.make_dataset(tmp_path / "other", seed=1)
+    host, other = socket.gethostname(), prepared_again(dataset, tmp_path)
     for flag, message in (
         (
             "--config.seed=4",
-            r"same settings: on process 1 on \S+, config.seed is '4' there and '3'",
+            f"The processes do not have the same settings: on process 1 on {host}, config.seed is "
+            f"'4' there and '3' on process 0 on {host}. Start all of them with the same command.",
         ),
-        (f"--config.data.path={other}", r"same (data|settings): on process 1 on \S+"),
-        (f"--config.data.path={tmp_path / 'no'}", r"(On process 1 on \S+: )?.*no"),
+        (
+            f"--config.data.path={other}",
+            f"The processes do not have the same data: on process 1 on {host}, the fingerprint of "
+            "dataset 1 is ",
+        ),
+        (f"--config.data.path={tmp_path / 'none'}", f"{tmp_path / 'none'}"),
     ):
         ended = start(config, workdir, 2, own_flags={1: [flag]}).ended()
         assert [one.code for one in ended] == [2, 2], ended
         for one in ended:
             (line,) = one.own_words()
-            assert re.search(message, line), line
+            assert message in line
         assert not workdir.exists()
+    assert f"On process 1 on {host}: " in ended[0].own_words()[0]
 
 
 def test_the_same_data_may_lie_elsewhere_on_each_host(dataset, complete, start, tmp_path):
