@@ -44,7 +44,7 @@ def mesh_sizes(config: MeshConfig, num_devices: int, which: str) -> tuple[int, .
     Raises:
       UserError: they don't multiply to `num_devices`, which the message calls `which`.
     """
-    sizes = [config.data, config.fsdp, config.context, config.tensor]
+    sizes = [config.data, config.fsdp, config.context, config.tensor]  # As AXES.
     given = mesh_text(dict(zip(AXES, sizes, strict=True)))
     if -1 in sizes:
         sizes[sizes.index(-1)] = max(1, num_devices // -math.prod(sizes))

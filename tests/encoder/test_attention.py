@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from roberta_jax.config import MeshConfig
 from roberta_jax.encoder.attention import (
     SelfAttention,
     fused_implementation,
@@ -16,6 +17,7 @@ from roberta_jax.encoder.attention import (
 )
 from roberta_jax.encoder.dropout import keep_mask
 from roberta_jax.errors import UserError
+from roberta_jax.parallel.mesh import make_mesh
 from tests.encoder import reference
 from tests.encoder.tiny import CONFIG, functional, generator, wide
 
@@ -169,6 +171,17 @@ def test_auto_takes_the_fused_kernel_where_there_is_one(
 def test_a_gpu_without_cudnn_takes_xla(monkeypatch):
     pretend(monkeypatch, "gpu", "AMD Instinct MI300X")
     assert fused_implementation("auto", jnp.dtype("bfloat16"), 64) == "xla"
+
+
+@pytest.mark.parametrize(("context", "expected"), [(1, "cudnn"), (4, "xla")])
+def test_rows_that_are_split_over_devices_take_xla(monkeypatch, context, expected):
+    mesh = make_mesh(MeshConfig(context=context))
+    pretend(monkeypatch, "gpu", "NVIDIA H100 80GB HBM3")
+    with jax.set_mesh(mesh):
+        assert fused_implementation("auto", jnp.dtype("bfloat16"), 64) == expected
+        if context > 1:
+            with pytest.raises(UserError, match=r"needs an NVIDIA GPU, mesh\.context=1"):
+                fused_implementation("cudnn", jnp.dtype("bfloat16"), 64)
 
 
 def pretend(monkeypatch, backend, kind):

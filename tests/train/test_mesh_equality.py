@@ -131,7 +131,8 @@ def test_moments_in_bfloat16_are_the_same_on_a_mixed_mesh():
             left, right = (each[path].astype(np.float32) for each in (found, wanted))
             # Rounded at random by bits that the place decides: another way only where a rounding
             # error of float32 lies between the two.
-            assert (np.abs(left - right) <= 2**-7 * np.abs(right)).all(), path
+            off, size = np.abs(left - right), np.abs(right)
+            assert (off <= 2**-7 * size + TOLERANCE * size.max()).all(), path
             alike += (left == right).sum()
             total += left.size
     assert alike >= 0.999 * total

@@ -59,6 +59,7 @@ def test_a_device_has_the_keys_of_the_whole_row_for_the_queries_of_its_tokens(te
     assert not [shape for shape in shapes if {LENGTH, 24} <= set(shape)]  # No whole row of states.
 
 
+@pytest.mark.slow
 def test_on_a_mesh_without_tensor_the_vocabulary_is_whole():
     """So the search of the shapes finds what it looks for."""
     shapes = shapes_of(Stepper(distinct_config(), (1, 1, 1, 1), begin={}).text())
