@@ -124,10 +124,7 @@ class CheckpointStore:
 
     def steps(self) -> list[int]:
         """Complete checkpoints, oldest first."""
-        if self._manager is None:
-            return self._steps_seen()
-        # What the others see of a shared folder may be older.
-        return from_first("checkpoints", self._steps_seen)
+        return self._agreed(self._steps_seen)
 
     def _steps_seen(self) -> list[int]:
         return sorted(
@@ -138,12 +135,13 @@ class CheckpointStore:
 
     def set_aside(self) -> list[str]:
         """Names of checkpoints that were found damaged, now or in an earlier run."""
-        if self._manager is None:
-            return self._damaged_seen()
-        return from_first("damaged checkpoints", self._damaged_seen)
+        return self._agreed(
+            lambda: sorted(path.name for path in self.folder.glob(f"*.{_DAMAGED}*"))
+        )
 
-    def _damaged_seen(self) -> list[str]:
-        return sorted(path.name for path in self.folder.glob(f"*.{_DAMAGED}*"))
+    def _agreed(self, look: Callable[[], list[Any]]) -> list[Any]:
+        """What the first process sees in the folder: what the others see may be older."""
+        return look() if self._manager is None else from_first("checkpoints", look)
 
     def save(self, step: int, state: Any, record: dict[str, Any]) -> None:
         """Starts writing a checkpoint; the arrays may be donated as soon as this returns.

@@ -1,13 +1,15 @@
 """A model that was loaded once and is asked many times."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from roberta_jax.config import EncoderConfig, MeshConfig
 from roberta_jax.data.output_folder import local_path
@@ -76,29 +78,33 @@ class Model:
         self.max_tokens = config.max_positions
         self._params, self._mesh = params, mesh
 
-        @jax.jit
+        # What comes and goes is whole on every device: a few rows may not divide over them.
+        self._whole = NamedSharding(mesh, P())
+        whole = functools.partial(jax.jit, out_shardings=self._whole)
+
+        @whole
         def states(params: Params, tokens: jax.Array) -> jax.Array:
             return bind(config, params).states(tokens)
 
-        @jax.jit
+        @whole
         def logits(params: Params, tokens: jax.Array, attention_mask: jax.Array) -> jax.Array:
             model = bind(config, params)
             states = model.states(tokens, attention_mask=attention_mask)
             return model.project(states)[..., : config.vocab_size]
 
-        @jax.jit
+        @whole
         def log_probabilities(params: Params, tokens: jax.Array, places: jax.Array) -> jax.Array:
             chosen = bind(config, params)(tokens, places)
             return jax.nn.log_softmax(chosen[..., : config.vocab_size], axis=-1)
 
-        @jax.jit
+        @whole
         def log_probability(
             params: Params, tokens: jax.Array, places: jax.Array, targets: jax.Array
         ) -> jax.Array:
             found = log_probabilities(params, tokens, places)
             return jnp.take_along_axis(found, targets[..., None], axis=-1)[..., 0]  # [B, M]
 
-        @jax.jit
+        @whole
         def attention(params: Params, tokens: jax.Array) -> jax.Array:
             return bind(config, params).trace(tokens)[1]
 
@@ -276,7 +282,7 @@ class Model:
 
     def _run(self, function: Callable[..., jax.Array], *arrays: np.ndarray) -> jax.Array:
         with jax.set_mesh(self._mesh):
-            return function(self._params, *arrays)
+            return function(self._params, *jax.device_put(arrays, self._whole))
 
     def _checked_ids(self, ids: np.ndarray) -> np.ndarray:
         ids = np.asarray(ids)
