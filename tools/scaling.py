@@ -151,8 +151,8 @@ def times(of: tuple[Recipe, ...]) -> list[str]:
 # What docs/dryrun.md has of programs compiled with jax 0.10.2 and libtpu 0.0.42.1.
 DRY_RUNS = (
     # Recipe, chip, chips, microbatches → FLOPs computed, links, fastest and slowest seconds.
-    ("large", "v5e", 256, 2, 1.12e16, 0.0213, 0.443, 0.972),
-    ("base", "v5e", 16, 8, None, None, 1.75, 3.89),
+    ("large", "v5e", 256, 2, 1.12e16, 0.0213, 0.222, 0.719),
+    ("base", "v5e", 16, 8, 3.32e15, 0.00702, 1.13, 3.27),
 )
 
 

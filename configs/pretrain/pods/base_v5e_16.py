@@ -4,7 +4,7 @@ Command    roberta-jax dryrun --config=configs/pretrain/pods/base_v5e_16.py --to
            roberta-jax pretrain --config=configs/pretrain/pods/base_v5e_16.py \
              --config.data.path=DATASET --workdir=runs/base
 Hardware   16 TPU v5e chips (v5e:4x4); 8 microbatches of 1,024 rows, 64 a chip. The
-           dry run needs 4.75 of 15.75 GiB and tells 10 to 22 days. Not measured: never run.
+           dry run needs 4.75 of 15.75 GiB and tells 7 to 19 days. Not measured: never run.
 Data       as base.py
 Result     as base.py
 Source     arXiv 1907.11692; everything but the microbatches is base.py

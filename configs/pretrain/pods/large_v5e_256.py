@@ -4,7 +4,7 @@ Command    roberta-jax dryrun --config=configs/pretrain/pods/large_v5e_256.py --
            roberta-jax pretrain --config=configs/pretrain/pods/large_v5e_256.py \
              --config.data.path=DATASET --workdir=runs/large
 Hardware   256 TPU v5e chips (v5e:16x16); 2 microbatches of 4,096 rows, 16 a chip. The
-           dry run needs 7.01 of 15.75 GiB and tells 2.6 to 5.6 days. Not measured: never run.
+           dry run needs 7.01 of 15.75 GiB and tells 1.3 to 4.2 days. Not measured: never run.
 Data       as large.py
 Result     as large.py
 Source     arXiv 1907.11692; everything but the microbatches is large.py

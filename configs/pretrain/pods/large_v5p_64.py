@@ -4,7 +4,7 @@ Command    roberta-jax dryrun --config=configs/pretrain/pods/large_v5p_64.py --t
            roberta-jax pretrain --config=configs/pretrain/pods/large_v5p_64.py \
              --config.data.path=DATASET --workdir=runs/large
 Hardware   64 TPU v5p chips (v5p:4x4x4); 8,192 rows at once, 128 a chip. The dry run
-           needs 11.27 of 95.74 GiB and tells 2.7 to 7.5 days. Not measured: never run.
+           needs 11.27 of 95.74 GiB and tells at most 7.5 days. Not measured: never run.
 Data       as large.py
 Result     as large.py
 Source     arXiv 1907.11692; everything but the microbatches is large.py

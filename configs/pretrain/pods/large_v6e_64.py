@@ -4,7 +4,7 @@ Command    roberta-jax dryrun --config=configs/pretrain/pods/large_v6e_64.py --t
            roberta-jax pretrain --config=configs/pretrain/pods/large_v6e_64.py \
              --config.data.path=DATASET --workdir=runs/large
 Hardware   64 TPU v6e chips (v6e:8x8); 8,192 rows at once, 128 a chip. The dry run
-           needs 11.23 of 31.25 GiB and tells 4.1 to 6.6 days. Not measured: never run.
+           needs 11.23 of 31.25 GiB and tells at most 6.6 days. Not measured: never run.
 Data       as large.py
 Result     as large.py
 Source     arXiv 1907.11692; everything but the microbatches is large.py
