@@ -198,6 +198,16 @@ def workdir_copy(workdir, target):
     return target
 
 
+def damage(workdir, step):
+    """Flips a bit in every array file of a checkpoint."""
+    files = list((workdir / "checkpoints" / str(step) / "state").glob("**/d/*"))
+    for path in files:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0x10
+        path.write_bytes(bytes(content))
+    assert files
+
+
 def write_config_file(path, config):
     """A recipe that returns `config`."""
     path.write_text(

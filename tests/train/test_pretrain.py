@@ -323,19 +323,9 @@ def test_changed_settings_and_data_are_said(dataset, complete, tmp_path, capsys)
 # ---- Damage ------------------------------------------------------------------------------------
 
 
-def damage(workdir, step):
-    """Flips a bit in every array file of a checkpoint."""
-    files = list((workdir / "checkpoints" / str(step) / "state").glob("**/d/*"))
-    for path in files:
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 0x10
-        path.write_bytes(bytes(content))
-    assert files
-
-
 def test_a_run_goes_on_from_the_newest_good_checkpoint(dataset, complete, tmp_path, capsys):
     config, workdir = runs.tiny_config(dataset), runs.workdir_copy(complete, tmp_path / "run")
-    damage(workdir, 20)
+    runs.damage(workdir, 20)
     assert pretrain(config, workdir) == 0
     said = capsys.readouterr().out
     assert "is damaged" in said and "It was set aside as 20.damaged." in said
@@ -350,7 +340,7 @@ def test_damaged_checkpoints_are_never_a_fresh_start(dataset, complete, tmp_path
     config, workdir = runs.tiny_config(dataset), runs.workdir_copy(complete, tmp_path / "run")
     lines = runs.lines_of(workdir)
     for step in runs.steps_of(workdir):
-        damage(workdir, step)
+        runs.damage(workdir, step)
     steps = runs.steps_of(workdir)
     for resume in ("auto", "must"):
         with pytest.raises(UserError, match="This is not a fresh start"):
@@ -376,7 +366,7 @@ def test_the_command_that_began_from_other_weights_goes_on(dataset, complete, tm
 
 def test_a_damaged_step_that_was_asked_for_is_refused(dataset, complete, tmp_path):
     config, workdir = runs.tiny_config(dataset), runs.workdir_copy(complete, tmp_path / "run")
-    damage(workdir, 10)
+    runs.damage(workdir, 10)
     with pytest.raises(UserError, match=r"10 is damaged: "):
         pretrain(config, workdir, resume="10")
     assert runs.steps_of(workdir) == [5, 10, 15, 20]

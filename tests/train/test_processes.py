@@ -279,17 +279,10 @@ def test_a_workdir_that_is_not_shared_is_refused(dataset, start, tmp_path):
 
 
 def test_damage_that_one_process_meets_is_damage_for_all(dataset, complete, start, tmp_path):
-    """Weights split over the processes: a damaged part is read by one of them only."""
+    """Weights split over the processes: each reads other parts, and meets other damage."""
     config = runs.tiny_config(dataset, mesh__data=1, mesh__fsdp=8, train__duration="20 steps")
     workdir = runs.workdir_copy(complete, tmp_path / "run")
-    (largest,) = sorted(
-        (workdir / "checkpoints" / "20" / "state").rglob("d/*"),
-        key=lambda path: path.stat().st_size,
-    )[-1:]
-    data = bytearray(largest.read_bytes())
-    quarter = len(data) // 4
-    data[quarter : 3 * quarter] = bytes(2 * quarter)
-    largest.write_bytes(bytes(data))
+    runs.damage(workdir, 20)
     ended = start(config, workdir, 2).ended()
     assert [one.code for one in ended] == [0, 0], ended
     assert "It was set aside as 20.damaged" in ended[0].said
