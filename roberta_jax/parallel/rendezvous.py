@@ -59,6 +59,7 @@ def _receive(launch: Launch, deadline: float, timeout_seconds: float) -> list[st
                 try:
                     connection, _ = server.accept()
                 except TimeoutError:
+                    _drop_those_that_left(guests)
                     raise MachineError(
                         _missing(launch, guests, f"{timeout_seconds:,.0f} s")
                     ) from None
