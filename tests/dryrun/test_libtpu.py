@@ -51,7 +51,7 @@ def test_too_large_a_step_is_a_result(capsys):
 def test_every_kind_of_chip_compiles_a_small_step(kind):
     topology = parse_topology(f"{kind}:{SMALLEST[CHIPS[kind].num_axes]}")
     result = compile_for(tiny_config(), topology, topology.memory_bytes)
-    assert result.mesh == {"data": 4, "fsdp": 1, "tensor": 1}
+    assert result.mesh == {"data": 4, "fsdp": 1, "context": 1, "tensor": 1}
     assert result.fits(topology.memory_bytes)
     assert result.phases[0].compiled.sent_bytes > 0
 
