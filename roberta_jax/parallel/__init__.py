@@ -7,5 +7,7 @@ for every leaf, and batches placed on the devices.
   the checks that devices and batch fit it.
 - `tables`: parameter path → PartitionSpec, and the constraints on activations.
 - `host_memory`: a CPU's memory, kept from step to step.
-- `placement`: NumPy batches → arrays on the mesh, ahead of time.
+- `placement`: NumPy batches → arrays on the mesh, ahead of time; which rows lie on this process.
+- `launch`: who takes part in a run of several processes; `rendezvous`: where they meet;
+  `processes`: what they agree on; `watch`: what ends them when one is gone.
 """

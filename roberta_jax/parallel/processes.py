@@ -153,9 +153,9 @@ def is_first() -> bool:
 
 
 def interrupted() -> None:
-    """Tells the other processes that this one leaves at a signal, before it is in its loop."""
+    """Tells the other processes that this one leaves at a signal, outside of its loop."""
     if _group is not None:
-        _group.watch.tell("interrupted before its first step")
+        _group.watch.tell("interrupted by a signal")
 
 
 def advise(text: str) -> None:

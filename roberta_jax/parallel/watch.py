@@ -8,6 +8,7 @@ that is silent for too long, or that said why it stopped, ends the others.
 import contextlib
 import ctypes
 import os
+import signal
 import sys
 import threading
 import time
@@ -20,7 +21,6 @@ _BEATS = 20
 _SUSPICIOUS_BEATS = 4
 # What a process needs to end once it has said why.
 _LEAVING_SECONDS = 1.0
-_SIGABRT = 6
 _ALIVE, _STOPPED = "roberta_jax/alive/", "roberta_jax/stopped/"
 
 
@@ -58,7 +58,7 @@ class Watch:
         if leave is None:
             # What jax aborts for is explained as well. The handler runs in the thread that called
             # abort(), which is in no signal-unsafe place: it is an ordinary call.
-            ctypes.CDLL(None).signal(_SIGABRT, self._abort_handler)
+            ctypes.CDLL(None).signal(signal.SIGABRT, self._abort_handler)
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
@@ -70,7 +70,7 @@ class Watch:
         """Ends the watching: from here on, processes end as they like."""
         self._stop.set()
         self._thread.join()
-        ctypes.CDLL(None).signal(_SIGABRT, None)
+        ctypes.CDLL(None).signal(signal.SIGABRT, None)
 
     def tell(self, reason: str) -> None:
         """Tells the others that this process stops, and why.

@@ -12,7 +12,7 @@ In: a `PretrainConfig`, a prepared dataset, a workdir. Out: checkpoints, `config
 - `loop`: steps, logging, evaluation and checkpoints until the end or an interrupt; `progress`:
   where it stands; `divergence`: updates that are left out, and spikes of the loss.
 - `pretrain`: puts them together; `resume`: where a run goes on; `workdir`: what lies where;
-  `metrics`: the record of a run and its sinks.
+  `metrics`: the record of a run and its sinks; `same_run`: whether all processes have the same.
 - `restore`: the weights of a workdir, for other commands; `transfer`: into another model.
 - `console`: what a person sees; `interrupt`: signals as a wish to stop.
 - `hardware`: peak rates of known chips, and the FLOPs of a step.
