@@ -7,8 +7,9 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from roberta_jax.config import MeshConfig
+from roberta_jax.parallel import placement
 from roberta_jax.parallel.mesh import make_mesh
-from roberta_jax.parallel.placement import place, placed_ahead
+from roberta_jax.parallel.placement import place, placed_ahead, rows_here
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +61,27 @@ def test_the_fields_become_global_arrays_split_by_row(sizes):
         for shard in array.addressable_shards:
             assert shard.data.shape == (rows, *expected.shape[1:])
             np.testing.assert_array_equal(shard.data, expected[shard.index])
+
+
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2), (1, 1, 8)])
+def test_one_process_holds_all_rows(sizes):
+    assert rows_here(mesh_of(*sizes), 16).tolist() == list(range(16))
+
+
+def test_a_process_holds_the_rows_of_its_devices(monkeypatch):
+    """Devices of parts 1 and 6 of 8, and of part 1 again: weights split over processes."""
+    whole = placement.batch_sharding
+
+    class OfSomeDevices:
+        def __init__(self, mesh):
+            self.sharding = whole(mesh)
+
+        def addressable_devices_indices_map(self, shape):
+            slices = list(self.sharding.addressable_devices_indices_map(shape).values())
+            return dict(enumerate((slices[6], slices[1], slices[1])))
+
+    monkeypatch.setattr(placement, "batch_sharding", OfSomeDevices)
+    assert rows_here(mesh_of(8, 1, 1), 24).tolist() == [3, 4, 5, 18, 19, 20]
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 5])

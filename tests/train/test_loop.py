@@ -16,6 +16,7 @@ from roberta_jax.config import PhaseConfig
 from roberta_jax.errors import MachineError
 from roberta_jax.objective.loss import LossSums
 from roberta_jax.objective.next_sentence import NextSentenceSums
+from roberta_jax.parallel.processes import SharedStop
 from roberta_jax.train.evaluate import Evaluation
 from roberta_jax.train.inputs import BatchSums
 from roberta_jax.train.loop import Hooks, run_loop
@@ -446,6 +447,15 @@ def test_rollbacks_are_limited_and_further_spikes_recorded():
     assert len(told(found, "rolled_back")) == 1
     assert len(told(found, "spike")) == 1
     assert found.complete
+
+
+def test_a_rollback_is_told_to_the_shared_stop(monkeypatch):
+    """A wish to stop of another process must not wait for a step that is far away again."""
+    told_back = []
+    monkeypatch.setattr(SharedStop, "went_back", lambda stop: told_back.append(stop))
+    config = spiky_config(log_every_steps=1, divergence__max_rollbacks=1)
+    run(config, losses=losses_with_a_spike(21))
+    assert len(told_back) == 1
 
 
 def test_a_run_may_go_back_to_the_same_checkpoint_again():
