@@ -172,9 +172,13 @@ def _leave(number: int, frame: FrameType | None) -> None:
     if not _leaving.acquire(blocking=False):
         return  # The signal reaches the main thread and the watching one: the first ends both.
     os.write(2, b"roberta-jax: interrupted\n")
-    if processes := sys.modules.get("roberta_jax.parallel.processes"):
-        processes.interrupted()
-    os._exit(INTERRUPTED)
+    try:
+        processes = sys.modules.get("roberta_jax.parallel.processes")
+        # A module in the midst of its import stands there already, without its functions.
+        if hasattr(processes, "interrupted"):
+            processes.interrupted()
+    finally:
+        os._exit(INTERRUPTED)
 
 
 def _watch_signals() -> None:

@@ -172,3 +172,27 @@ def test_an_interrupt_acts_also_while_a_library_is_at_work():
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)
     assert (process.returncode, said) == (130, "roberta-jax: interrupted\n")
+
+
+DURING_AN_IMPORT = """
+import os, signal, sys, types
+from roberta_jax.cli import main
+
+processes = types.ModuleType("processes")  # It has none of its functions yet.
+if {broken}:
+    processes.interrupted = lambda: 1 / 0
+sys.modules["roberta_jax.parallel.processes"] = processes
+signal.signal(signal.SIGINT, main._leave)
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_an_interrupt_ends_also_in_the_midst_of_an_import_or_with_others_out_of_reach(broken):
+    done = subprocess.run(
+        [sys.executable, "-c", DURING_AN_IMPORT.format(broken=broken)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (130, "roberta-jax: interrupted\n")

@@ -585,7 +585,7 @@ def test_a_signal_before_the_first_step_ends_the_process_at_once(
         time.sleep(seconds)
         process.send_signal(number)
         _, complaints = process.communicate(timeout=20)
-    assert process.returncode == INTERRUPTED
+    assert process.returncode == INTERRUPTED, complaints
     assert complaints in ("roberta-jax: interrupted\n", "")  # "" where it was in its loop.
 
 
