@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from types import FrameType, ModuleType
+from typing import Any
 
 from absl import flags as absl_flags
 
@@ -173,7 +174,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
         return  # The signal reaches the main thread and the watching one: the first ends both.
     os.write(2, b"roberta-jax: interrupted\n")
     try:
-        processes = sys.modules.get("roberta_jax.parallel.processes")
+        processes: Any = sys.modules.get("roberta_jax.parallel.processes")
         # A module in the midst of its import stands there already, without its functions.
         if hasattr(processes, "interrupted"):
             processes.interrupted()
