@@ -31,7 +31,7 @@ from roberta_jax.train import workdir as workdir_lib
 from roberta_jax.train.console import RunConsole
 from roberta_jax.train.evaluate import Evaluation, make_evaluator
 from roberta_jax.train.inputs import InputMaker
-from roberta_jax.train.loop import Hooks, run_loop
+from roberta_jax.train.loop import Hooks, Rhythm, run_loop
 from roberta_jax.train.metrics import MetricsLog
 from roberta_jax.train.plan import Phase, Plan, make_plan
 from roberta_jax.train.programs import compile_step, kept_programs, make_programs
@@ -52,6 +52,7 @@ from roberta_jax.train.same_run import (
 )
 from roberta_jax.train.shapes import check_shapes
 from roberta_jax.train.state import TrainState
+from roberta_jax.train.telling import of_pretraining
 
 
 def pretrain(
@@ -164,6 +165,7 @@ def pretrain(
             evaluate=evaluate,
             record=lambda progress: checkpoint_record(config, data, progress),
             restore=restore_newest,
+            telling=of_pretraining(config),
         )
         after_step = -1 if restored is None else progress.step
         with MetricsLog(workdir, after_step=after_step, writes=is_first()) as log:
@@ -173,7 +175,14 @@ def pretrain(
                 log.note(event, message, step=progress.step, examples_seen=progress.examples_seen)
             with explained_memory(plan):
                 complete = run_loop(
-                    config, plan, state, progress, hooks, store=store, log=log, console=console
+                    Rhythm.of(config),
+                    plan,
+                    state,
+                    progress,
+                    hooks,
+                    store=store,
+                    log=log,
+                    console=console,
                 )
         if complete:
             console.say(f"done: {progress.step:,} steps, checkpoints in {checkpoints}")

@@ -19,11 +19,12 @@ from roberta_jax.objective.next_sentence import NextSentenceSums
 from roberta_jax.parallel.processes import SharedStop
 from roberta_jax.train.evaluate import Evaluation
 from roberta_jax.train.inputs import BatchSums
-from roberta_jax.train.loop import Hooks, run_loop
+from roberta_jax.train.loop import Hooks, Rhythm, run_loop
 from roberta_jax.train.plan import make_plan
 from roberta_jax.train.programs import CompiledStep
 from roberta_jax.train.progress import Progress
-from roberta_jax.train.step import StepMetrics
+from roberta_jax.train.telling import of_pretraining
+from roberta_jax.train.update import StepMetrics
 from tests.train.runs import tiny_config
 
 
@@ -131,10 +132,11 @@ def run(
             "progress": progress.to_record(),
         },
         restore=restore,
+        telling=of_pretraining(config),
     )
     arguments = {"store": recorder, "log": recorder, "console": recorder}
     with contextlib.suppress(*[MachineError] * failing):
-        recorder.complete = run_loop(config, plan, start, progress, hooks, **arguments)
+        recorder.complete = run_loop(Rhythm.of(config), plan, start, progress, hooks, **arguments)
     recorder.progress_at_end, recorder.device = progress, device
     return recorder
 
