@@ -1,0 +1,8 @@
+"""Fine-tuning: the encoder with the head of a task, trained on its examples.
+
+In: a model (a workdir or a Hugging Face folder), a task and its files. Out: a workdir with the
+scores of every seed and learning rate, the best model, predictions and a page of results.
+
+- `finetune`: the story of a run, from a config to a table; `trial`: one learning rate and batch
+  size, with all its seeds.
+"""
