@@ -14,7 +14,7 @@ field keeps one type. `validate()` raises `UserError` with one paragraph, before
 
 from roberta_jax.config.duration import Duration
 from roberta_jax.config.encoder import EncoderConfig
-from roberta_jax.config.finetuning import FinetuneConfig
+from roberta_jax.config.finetuning import FinetuneConfig, TaskModelConfig
 from roberta_jax.config.inputs import DataConfig, MaskingConfig
 from roberta_jax.config.objective import ObjectiveConfig
 from roberta_jax.config.optimization import OptimizerConfig, ScheduleConfig
@@ -41,6 +41,7 @@ __all__ = [
     "OptimizerConfig",
     "PhaseConfig",
     "PretrainConfig",
+    "TaskModelConfig",
     "ScheduleConfig",
     "TrainConfig",
     "dumps",

@@ -60,9 +60,7 @@ class TaskObjective:
         sums = self.sums(scores, answerable, inputs)
         return sums.predictions.loss / counts, sums
 
-    def outputs(
-        self, params: Params, inputs: dict[str, Any]
-    ) -> tuple[jax.Array, jax.Array | None]:
+    def outputs(self, params: Params, inputs: dict[str, Any]) -> tuple[jax.Array, jax.Array | None]:
         """What the head gives, float32.
 
         Returns:

@@ -14,6 +14,7 @@ from roberta_jax.interop.host_mesh import host_mesh
 from roberta_jax.interop.huggingface import family_of, is_huggingface_folder, write_huggingface
 from roberta_jax.interop.model_card import CARD_NAME, is_our_card, model_card
 from roberta_jax.interop.names import has_next_sentence
+from roberta_jax.interop.transformers_config import read_config_json
 from roberta_jax.train.restore import load_run, load_run_tokenizer
 from roberta_jax.train.workdir import CHECKPOINTS_FOLDER, ORIGIN_FILE
 
@@ -79,6 +80,13 @@ def _check_output(target: pathlib.Path, overwrite: bool) -> None:
             + "Choose another --output"
             + (", or --overwrite to replace it." if ours else ".")
         )
+
+
+def origin_family(folder: pathlib.Path) -> str:
+    """The architecture that an imported workdir or a Hugging Face folder names; "" for others."""
+    if is_huggingface_folder(folder):
+        return str(read_config_json(folder)["model_type"])
+    return str(_read_origin(folder).get("family", ""))
 
 
 def _read_origin(workdir: pathlib.Path) -> dict[str, Any]:

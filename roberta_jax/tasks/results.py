@@ -198,6 +198,11 @@ def seed_result(task: Task, seed: int, curve: Sequence[CurvePoint]) -> SeedResul
     )
 
 
+def curve_point(fields: Mapping[str, Any]) -> CurvePoint:
+    """The inverse of `dataclasses.asdict`."""
+    return _build(CurvePoint, fields)
+
+
 def task_result(task: Task, trials: Sequence[TrialResult], **fields: Any) -> TaskResult:
     """The result of a task; `fields` are those of `TaskResult` that the task does not know."""
     return TaskResult(
