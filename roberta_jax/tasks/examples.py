@@ -43,7 +43,11 @@ class ChoiceExample:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer and the character of the passage at which it begins."""
+    """An answer and the character of the passage at which it begins.
+
+    `start` is -1 where the file's offset is wrong, of dev and test only: such an answer is nothing
+    to learn from, but predictions are judged by its text all the same.
+    """
 
     text: str
     start: int
