@@ -172,7 +172,7 @@ def read_task_model(folder: pathlib.Path, mesh: Mesh) -> TaskModelFolder:
 
 def _task_from(values: dict[str, Any]) -> Task:
     """JSON has lists for tuples."""
-    fields = {
+    fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
     }
     fields["published"] = tuple((str(size), float(value)) for size, value in values["published"])
