@@ -1,6 +1,6 @@
 """The figures: one quantity over the steps or the rows seen, all runs in one picture.
 
-The only importer of matplotlib. A figure is made without pyplot, so nothing is global, no window is
+A figure is made without pyplot, so nothing is global, no window is
 opened, and drawing from a training process leaves no trace.
 """
 

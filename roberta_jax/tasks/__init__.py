@@ -9,6 +9,8 @@ model, and from what it predicts of them: scores as published, answers, files fo
 - `features`: examples → rows of ids with targets; `windows` of a long passage; `batches` of rows of
   similar length, a function of (seed, epoch).
 - `scores`: what a task is judged by; `squad_scores`, `answers` and `entities` for spans and tokens.
-- `predictions`: what is written of them, in the formats of GLUE and SQuAD too; `results`: scores of
-  several runs as one table.
+- `predictions`: from what the model gives to what is predicted; `submission` writes it, in the
+  formats of GLUE and SQuAD too.
+- `results`: scores of several seeds and trials, and their file; `results_table`: the same for
+  people.
 """
