@@ -14,7 +14,13 @@ field keeps one type. `validate()` raises `UserError` with one paragraph, before
 
 from roberta_jax.config.duration import Duration
 from roberta_jax.config.encoder import EncoderConfig
-from roberta_jax.config.finetuning import FinetuneConfig, TaskModelConfig
+from roberta_jax.config.finetuning import (
+    FinetuneConfig,
+    FitConfig,
+    TableConfig,
+    TaskDataConfig,
+    TaskModelConfig,
+)
 from roberta_jax.config.inputs import DataConfig, MaskingConfig
 from roberta_jax.config.objective import ObjectiveConfig
 from roberta_jax.config.optimization import OptimizerConfig, ScheduleConfig
@@ -35,12 +41,15 @@ __all__ = [
     "Duration",
     "EncoderConfig",
     "FinetuneConfig",
+    "FitConfig",
     "MaskingConfig",
     "MeshConfig",
     "ObjectiveConfig",
     "OptimizerConfig",
     "PhaseConfig",
     "PretrainConfig",
+    "TableConfig",
+    "TaskDataConfig",
     "TaskModelConfig",
     "ScheduleConfig",
     "TrainConfig",

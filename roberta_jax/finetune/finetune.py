@@ -200,9 +200,7 @@ def _rows(
 
 def _trials(config: FinetuneConfig, num_parameters: int) -> list[Trial]:
     seeds = config.seeds()
-    at_once = config.fit.seeds_at_once or (
-        len(seeds) if num_parameters < SMALL_PARAMETERS else 1
-    )
+    at_once = config.fit.seeds_at_once or (len(seeds) if num_parameters < SMALL_PARAMETERS else 1)
     return [
         Trial(rate, batch_size, seeds[begin : begin + at_once])
         for rate in config.rates()
@@ -219,17 +217,13 @@ def _num_parameters(start: StartingEncoder, objective: TaskObjective) -> int:
     return total - padding * start.config.hidden_size
 
 
-def _announce(
-    run: TaskRun, num_parameters: int, notes: Sequence[str], console: RunConsole
-) -> None:
+def _announce(run: TaskRun, num_parameters: int, notes: Sequence[str], console: RunConsole) -> None:
     encoder = run.start.config
     console.say(
         f"encoder: {encoder.num_layers} layers x {encoder.hidden_size}, "
         f"{num_parameters / 1e6:,.1f}M parameters with the head; {run.start.description}"
     )
-    sizes = ", ".join(
-        f"{split.name} {len(split.examples):,}" for split in (run.train, *run.dev)
-    )
+    sizes = ", ".join(f"{split.name} {len(split.examples):,}" for split in (run.train, *run.dev))
     console.say(f"{run.task.title}: {sizes} examples; rows of at most {run.limits.max_length}")
     for note in notes:
         console.say(f"note: {note}")
@@ -282,9 +276,7 @@ def _confusion(outcomes: Sequence[TrialOutcome], result: TaskResult) -> list[lis
     return None
 
 
-def _keep_best(
-    outcomes: Sequence[TrialOutcome], result: TaskResult, folder: pathlib.Path
-) -> None:
+def _keep_best(outcomes: Sequence[TrialOutcome], result: TaskResult, folder: pathlib.Path) -> None:
     """The model of the best seed of the best trial becomes that of the task."""
     best = result.best_trial()
     split, score = result.decided_by
@@ -318,7 +310,11 @@ def _say_result(result: TaskResult, console: RunConsole) -> None:
     for split, scores in result.figures().items():
         figures = ", ".join(
             f"{name} {100 * spread.median:.1f}"
-            + (f" ({100 * spread.min:.1f} to {100 * spread.max:.1f})" if len(best.seeds) > 1 else "")
+            + (
+                f" ({100 * spread.min:.1f} to {100 * spread.max:.1f})"
+                if len(best.seeds) > 1
+                else ""
+            )
             for name, spread in scores.items()
         )
         seeds = f", median of {len(best.seeds)} seeds" if len(best.seeds) > 1 else ""
