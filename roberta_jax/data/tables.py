@@ -217,18 +217,17 @@ def _parquet_table(file: InputFile) -> Table:
             "from where it is intact."
         )
 
-    stored = open_stored(file)
     try:
-        table = parquet.ParquetFile(stored)
-        columns = tuple(table.schema_arrow.names)
+        with open_stored(file) as stored:
+            columns = tuple(parquet.ParquetFile(stored).schema_arrow.names)
     except (pa.ArrowException, OSError) as error:
-        stored.close()
         raise damaged(error) from error
 
     def rows() -> Iterator[tuple[str, Record]]:
         number = 0
-        with stored:
+        with open_stored(file) as stored:
             try:
+                table = parquet.ParquetFile(stored)
                 for batch in table.iter_batches(BATCH_ROWS, use_threads=False):
                     for record in _batch_records(batch):
                         number += 1

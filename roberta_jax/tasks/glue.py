@@ -213,6 +213,7 @@ def _examples(
     from_tfds = is_tfds(table.name)
     texts = layout.tfds_texts or layout.texts if from_tfds else layout.texts
     label = "label" if from_tfds else layout.label
+    names = layout.tfds_labels if from_tfds else {}
     number = next((name for name in _NUMBERS if name in table.columns), None)
     examples: list[TextExample] = []
     without_label: list[str] = []
@@ -224,7 +225,7 @@ def _examples(
             TextExample(
                 str(position if number is None else record[number]),
                 tuple(record[name].strip() for name in texts),
-                None if is_test else _label(task, layout, place, record, label),
+                None if is_test else _label(task, names, place, record, label),
             )
         )
     if without_label:
@@ -232,7 +233,8 @@ def _examples(
     return examples
 
 
-def _label(task: Task, layout: _Layout, place: str, record: Record, column: str) -> float:
+def _label(task: Task, names: Mapping[str, str], place: str, record: Record, column: str) -> float:
+    """The number of the class, whose name in the file may be another than the task's."""
     value = record[column]
     if task.kind == "regression":
         try:
@@ -245,7 +247,7 @@ def _label(task: Task, layout: _Layout, place: str, record: Record, column: str)
                 f"0 to {task.scale:g}."
             )
         return number
-    name = layout.tfds_labels.get(value, value)
+    name = names.get(value, value)
     if name not in task.labels:
         raise UserError(
             f"{place} has {value!r} as its {column}; of {task.title} it must be one of "
