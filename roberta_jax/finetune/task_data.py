@@ -21,7 +21,8 @@ def load_task(config: FinetuneConfig) -> tuple[Task, Splits, dict[str, str]]:
         task = find_task(config.task)
         if not config.data.path:
             raise UserError(
-                f"--data is missing: the folder with the files of {task.title}, or tfds:NAME/CONFIG."
+                f"--data is missing: the folder with the files of {task.title}, or "
+                "tfds:NAME/CONFIG."
             )
         return task, load_splits(task, config.data.path), {}
     if not table.train:
