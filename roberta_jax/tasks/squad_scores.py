@@ -127,7 +127,7 @@ def best_threshold(
         current += gains[index]
         if current > best:
             best, threshold = current, float(no_answer[index])
-    return best / len(scores), threshold
+    return float(best / len(scores)), threshold
 
 
 def choose_threshold(
