@@ -111,12 +111,12 @@ def _run_all(flags: Any) -> int:
     """Every task of GLUE whose files are there; those that begin with MNLI's come after it."""
     from roberta_jax.finetune.model_folder import find_task_model
     from roberta_jax.tasks.catalogue import GLUE
-    from roberta_jax.tasks.load import has_task
+    from roberta_jax.tasks.load import glue_tasks_in
 
     data = flags.data or (flags.config.data.path if flags.config else "")
     if not data:
         raise UserError("--data is missing: the folder with GLUE's folders (SST-2, CoLA, …).")
-    tasks = [task for task in GLUE if has_task(task, data)]
+    tasks = glue_tasks_in(data)
     if not tasks:
         titles = ", ".join(task.title for task in GLUE)
         raise UserError(f"There is no task of GLUE in {data}: none of the folders {titles}.")

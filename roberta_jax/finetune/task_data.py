@@ -6,7 +6,7 @@ from roberta_jax.tasks.catalogue import TASKS, find_task
 from roberta_jax.tasks.examples import Splits
 from roberta_jax.tasks.load import load_splits
 from roberta_jax.tasks.task import Task
-from roberta_jax.tasks.user_table import load_user_table
+from roberta_jax.tasks.user_table import Columns, load_table
 
 
 def load_task(config: FinetuneConfig) -> tuple[Task, Splits, dict[str, str]]:
@@ -30,16 +30,13 @@ def load_task(config: FinetuneConfig) -> tuple[Task, Splits, dict[str, str]]:
             f"No task was given. Name a published one (--task={'|'.join(TASKS)}) with its --data, "
             "or a table of your own with --train=FILE, --text=COLUMN and --label=COLUMN."
         )
-    task, splits = load_user_table(
-        kind=table.kind,
+    task, splits = load_table(
+        table.kind,
+        Columns(text=table.text, label=table.label, second_text=table.text_pair),
         train=table.train,
         dev=table.dev,
         test=table.test,
-        text=table.text,
-        text_pair=table.text_pair,
-        label=table.label,
-        dev_fraction=table.dev_fraction,
-        seed=config.seed,
+        dev_fraction=0.0 if table.dev else table.dev_fraction,
     )
     columns = {"text": table.text, "text_pair": table.text_pair, "label": table.label}
     return task, splits, {role: name for role, name in columns.items() if name}

@@ -1,5 +1,9 @@
 """The files of any published task → its splits."""
 
+import contextlib
+
+from roberta_jax.data.inputs import path_of
+from roberta_jax.data.tfds_source import is_tfds, splits_of
 from roberta_jax.errors import UserError
 from roberta_jax.tasks.catalogue import GLUE, RACE, SQUAD
 from roberta_jax.tasks.examples import Splits
@@ -32,3 +36,15 @@ def load_splits(task: Task, data: str, *, for_training: bool = True) -> Splits:
             "columns."
         )
     return _LOADERS[task.name](task, data, for_training=for_training)
+
+
+def glue_tasks_in(data: str) -> list[Task]:
+    """The tasks of GLUE that a folder of their folders has, or `tfds:glue`."""
+    if not is_tfds(data):
+        return [task for task in GLUE if (path_of(data) / task.title).is_dir()]
+    found = []
+    for task in GLUE:
+        with contextlib.suppress(UserError):  # One that was not prepared.
+            splits_of(f"{data}/{task.name}")
+            found.append(task)
+    return found
