@@ -58,7 +58,7 @@ def define_config(
         sys_argv=argv,
         parse_fn=lambda path: config,
     )
-    flags["config"].given_path = path
+    flags["config"].given_path = path  # type: ignore[attr-defined]  # For `config_for`.
 
 
 def config_first(argv: list[str]) -> list[str]:
