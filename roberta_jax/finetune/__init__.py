@@ -5,4 +5,7 @@ scores of every seed and learning rate, the best model, predictions and a page o
 
 - `finetune`: the story of a run, from a config to a table; `trial`: one learning rate and batch
   size, with all its seeds.
+- `model_folder`: a fine-tuned model on disk; `finetuned_model`: the same, asked from Python;
+  `foreign_task`: one that another system made; `predict`, `predict_files`: predictions of many.
+- `export`, `task_card`: a folder that transformers opens.
 """

@@ -100,13 +100,14 @@ def _questions(
         yield ChoiceExample(
             f"{content['id']}-{number}",
             content["article"],
-            tuple(_with_option(question, choice) for choice in choices),
+            tuple(with_option(question, choice) for choice in choices),
             None if answer is None else letters.index(answer),
             group,
         )
 
 
-def _with_option(question: str, option: str) -> str:
+def with_option(question: str, option: str) -> str:
+    """The text that stands for an option: in the question's gap, or behind the question."""
     return question.replace(_BLANK, option) if _BLANK in question else f"{question} {option}"
 
 
