@@ -339,7 +339,8 @@ class _Loop:
         scores, step = probe(self.state), self.progress.step
         text = ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
         self.console.say(f"step {step:,}: probe: {text}")
-        self.log.write("probe", step=step, examples_seen=self.progress.examples_seen, **scores)
+        values = {f"probe_{name}": value for name, value in scores.items()}
+        self.log.write("eval", step=step, examples_seen=self.progress.examples_seen, **values)
 
     def save(self, evaluation: Evaluated | None = None) -> None:
         """Begins to write a checkpoint of this step, unless there is one."""
