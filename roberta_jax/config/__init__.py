@@ -7,6 +7,7 @@ field keeps one type. `validate()` raises `UserError` with one paragraph, before
 
 - `pretraining`: `PretrainConfig`, all sections together; `finetuning`: `FinetuneConfig`.
 - `inputs`, `encoder`, `objective`, `optimization`, `training`: the sections.
+- `probing`: a task that is looked at meanwhile.
 - `duration`: "500000 steps", "2e9 tokens", "40 epochs", "10%".
 - `storage`: a config as JSON, and back.
 - `checks`: how a refusal is worded.
@@ -25,6 +26,7 @@ from roberta_jax.config.inputs import DataConfig, MaskingConfig
 from roberta_jax.config.objective import ObjectiveConfig
 from roberta_jax.config.optimization import OptimizerConfig, ScheduleConfig
 from roberta_jax.config.pretraining import PretrainConfig
+from roberta_jax.config.probing import ProbeConfig
 from roberta_jax.config.storage import dumps, field_paths, from_dict, to_dict
 from roberta_jax.config.training import (
     CheckpointConfig,
@@ -48,6 +50,7 @@ __all__ = [
     "OptimizerConfig",
     "PhaseConfig",
     "PretrainConfig",
+    "ProbeConfig",
     "TableConfig",
     "TaskDataConfig",
     "TaskModelConfig",

@@ -189,7 +189,7 @@ def _span_rows(
     ids, second_starts, targets, windows = [], [], [], []
     num_cut = num_unreachable = 0
     passages = _passage_encoder(tokenizer)
-    questions = _encoded((example.question for example in examples), tokenizer)
+    questions = _encoded((example.question.strip() for example in examples), tokenizer)
     for number, (example, question) in enumerate(zip(examples, questions, strict=True)):
         kept = question[: limits.tokens]
         passage, offsets = passages(example.passage)

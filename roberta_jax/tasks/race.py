@@ -79,6 +79,13 @@ def _questions(
     if missing:
         raise _wrong(place, f"it has no {' and no '.join(missing)}")
     questions, options = content["questions"], content["options"]
+    if not (
+        isinstance(content["article"], str)
+        and _are_texts(questions)
+        and isinstance(options, list)
+        and all(map(_are_texts, options))
+    ):
+        raise _wrong(place, "article, questions and options must be texts and lists of texts")
     answers = content.get("answers") or []
     if not answers and is_test:
         answers = [None] * len(questions)
@@ -104,6 +111,10 @@ def _questions(
             None if answer is None else letters.index(answer),
             group,
         )
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(part, str) for part in value)
 
 
 def with_option(question: str, option: str) -> str:

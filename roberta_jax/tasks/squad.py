@@ -130,8 +130,8 @@ def _questions(path: str) -> Iterator[QuestionExample]:
 def _question(
     article: dict[str, Any], paragraph: dict[str, Any], question: dict[str, Any]
 ) -> QuestionExample:
-    # In SQuAD 2.0 a question that cannot be answered has `plausible_answers` instead.
-    stored = [] if question.get("is_impossible") else question.get("answers") or []
+    # Whether it can be answered is told by these alone, as in SQuAD's own script.
+    stored = question.get("answers") or []
     return QuestionExample(
         str(question["id"]),
         _text(question["question"]),

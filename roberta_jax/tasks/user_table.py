@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from roberta_jax.data.tables import Record, read_table
+from roberta_jax.data.tfds_source import is_tfds
 from roberta_jax.errors import UserError
 from roberta_jax.tasks.examples import TRAIN, Example, Splits, TextExample, WordsExample
 from roberta_jax.tasks.task import Task
@@ -228,7 +229,7 @@ def _listed(place: str, column: str, value: Any, *, of_words: bool) -> list[Any]
 def _task(
     kind: str, train: str, rows: Sequence[_Row], labels: Sequence[str], *, has_test: bool
 ) -> Task:
-    title = pathlib.PurePath(train).name.split(".")[0] or train
+    title = train if is_tfds(train) else pathlib.PurePath(train).name.split(".")[0]
     names: tuple[str, ...] = ()
     if kind == "regression":
         if labels:

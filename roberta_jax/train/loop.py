@@ -39,6 +39,7 @@ class Rhythm:
       log_every_steps: a line of the record.
       evaluate_every_steps: an evaluation.
       save_every_steps: a checkpoint.
+      probe_every_steps: a look at a task.
       divergence: what is done when the loss goes astray.
     """
 
@@ -46,6 +47,7 @@ class Rhythm:
     evaluate_every_steps: int
     save_every_steps: int
     divergence: DivergenceConfig
+    probe_every_steps: int = 0
 
     @classmethod
     def of(cls, config: PretrainConfig) -> "Rhythm":
@@ -55,6 +57,7 @@ class Rhythm:
             evaluate_every_steps=config.train.evaluate_every_steps,
             save_every_steps=config.checkpoint.save_every_steps,
             divergence=config.divergence,
+            probe_every_steps=config.probe.every_steps,
         )
 
 
@@ -72,6 +75,8 @@ class Hooks:
     # The newest good checkpoint.
     restore: Callable[[], Restored]
     telling: Telling
+    # Scores of a task, as fractions, and their names; None where none is looked at.
+    probe: Callable[[State], dict[str, float]] | None = None
     # What the state becomes by an evaluation of it.
     adopt: Callable[[State, Evaluated], State] = lambda state, evaluation: state
 
@@ -202,6 +207,11 @@ class _Loop:
             self._drain(phase)  # The time of the steps before is theirs.
             with clock.paused():
                 evaluation = self._evaluate(phase)
+        every = rhythm.probe_every_steps
+        if self.hooks.probe is not None and every and (last or step % every == 0):
+            self._drain(phase)
+            with clock.paused():
+                self._probe(self.hooks.probe)
         self.stopping = self.stop.due(step, wished=wish.requested)
         if step % rhythm.save_every_steps == 0 or last or self.stopping:
             self._drain(phase)
@@ -324,6 +334,13 @@ class _Loop:
         self.log.write("eval", step=step, examples_seen=seen, **evaluation.entry())
         self.state = self.hooks.adopt(self.state, evaluation)
         return evaluation
+
+    def _probe(self, probe: Callable[[State], dict[str, float]]) -> None:
+        scores, step = probe(self.state), self.progress.step
+        text = ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
+        self.console.say(f"step {step:,}: probe: {text}")
+        values = {f"probe_{name}": value for name, value in scores.items()}
+        self.log.write("eval", step=step, examples_seen=self.progress.examples_seen, **values)
 
     def save(self, evaluation: Evaluated | None = None) -> None:
         """Begins to write a checkpoint of this step, unless there is one."""

@@ -11,7 +11,7 @@ from roberta_jax.tasks.examples import (
     TextExample,
     WordsExample,
 )
-from roberta_jax.tasks.features import NO_LABEL, make_rows
+from roberta_jax.tasks.features import NO_LABEL, _first_tokens, make_rows
 from roberta_jax.tasks.task import Task
 
 WORDS = ("the", "old", "river", "stone", "bridge", "wind", "winds", "rivers.")
@@ -185,9 +185,10 @@ def test_the_target_of_a_window_is_the_answer_where_it_is_wholly_there(tokenizer
 
 
 def test_a_row_is_question_and_window(byte_bpe):
-    example = QuestionExample("q", "the old river wind", "stone bridge " * 10, ())
+    # SQuAD has questions with blanks at their ends.
+    example = QuestionExample("q", "  the old river wind ", "stone bridge " * 10, ())
     rows = span_rows(byte_bpe, [example, example], max_question_tokens=3)
-    question = byte_bpe.encode(example.question)[:3]
+    question = byte_bpe.encode(example.question.strip())[:3]
     passage = byte_bpe.encode(example.passage)
     assert rows.ids[0].tolist() == byte_bpe.row(question, passage[:13])
     assert rows.ids[1].tolist() == byte_bpe.row(question, passage[4:17])
@@ -240,6 +241,15 @@ def test_the_first_token_of_a_word_has_its_label(tokenizer, words):
         begin += len(word) + 1
     assert begin == len(text) + 1
     assert (target != NO_LABEL).sum() == (places >= 0).sum()
+
+
+def test_a_token_with_the_blank_before_it_belongs_to_the_word_behind():
+    words = ("ab", "c", "", "de")
+    #                   ab      c       both de and e   nothing
+    offsets = np.array([[0, 2], [2, 4], [4, 7], [7, 8], [8, 8]])
+    assert _first_tokens(words, offsets).tolist() == [0, 1, -1, 2]
+    assert _first_tokens(("ab", "c"), np.array([[0, 4]])).tolist() == [0, -1]
+    assert _first_tokens(words, offsets[:0]).tolist() == [-1] * 4
 
 
 def test_words_behind_the_limit_have_no_place(byte_bpe):

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+import tensorflow_datasets as tfds
 from pyarrow import parquet
 
 from roberta_jax.errors import UserError
@@ -239,3 +240,37 @@ def test_data_that_teaches_nothing_is_told(tmp_path):
     columns = Columns(text="words", second_text="more", label="tags")
     with pytest.raises(UserError, match="no second text"):
         load(tmp_path, rows("a"), "tokens", columns)
+
+
+class Tagged(tfds.core.GeneratorBasedBuilder):
+    """As TFDS has CoNLL-2003."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        tags = tfds.features.ClassLabel(names=["O", "B"])
+        features = {
+            "words": tfds.features.Sequence(tfds.features.Text()),
+            "tags": tfds.features.Sequence(tags),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
+        )
+
+    def _split_generators(self, download_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        yield 0, {"words": ["Ada", "so"], "tags": ["B", "O"]}
+        yield 1, {"words": ["é"], "tags": ["O"]}
+
+
+def test_a_tfds_dataset_is_a_table(tmp_path):
+    Tagged(data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    name = f"tfds:{tmp_path}/tagged/1.0.0:train"
+    task, loaded = load_table("tokens", WORDS, train=name, dev=name)
+    assert (task.title, task.labels) == (name, ("B", "O"))
+    assert loaded.splits["dev"] == [
+        WordsExample("0", ("Ada", "so"), (0, 1)),
+        WordsExample("1", ("é",), (1,)),
+    ]

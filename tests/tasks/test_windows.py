@@ -1,7 +1,7 @@
 import collections
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from roberta_jax.tasks.windows import best_of_windows, spans_of_windows, tokens_of_answer
@@ -42,6 +42,7 @@ def test_windows_are_those_of_bert(num_tokens, room, stride):
 
 
 @given(COUNTS, COUNTS, COUNTS)
+@example(450, 318, 128)  # The last window is so short that a little less context is preferred.
 def test_every_token_is_best_where_bert_says(num_tokens, room, stride):
     spans = spans_of_windows(num_tokens, room, stride)
     times_best = collections.Counter()
