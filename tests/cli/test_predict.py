@@ -28,9 +28,9 @@ def answers(folder, name, *arguments, capfd):
 
 
 def test_a_line_for_each_text(folder, capfd):
-    lines = answers(folder, "classification", "the  old\nriver", "stone " * 13, capfd=capfd)
+    lines = answers(folder, "classification", "the  old\nriver", "bridge " * 10, capfd=capfd)
     found = [re.fullmatch(r"(bad|good|odd) (\d+\.\d)%  \|  (.+)", line) for line in lines]
-    assert [match[3] for match in found] == ["the old river", ("stone " * 13)[:59] + "…"]
+    assert [match[3] for match in found] == ["the old river", ("bridge " * 10)[:59] + "…"]
     lines = answers(folder, "classification", "the", "--top_k=3", capfd=capfd)
     (match,) = [re.fullmatch(r"(\w+ [\d.]+%), (\w+ [\d.]+%), (\w+ [\d.]+%)  \|  the", lines[0])]
     shares = [float(part.split()[1].rstrip("%")) for part in match.groups()]
