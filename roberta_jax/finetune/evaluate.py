@@ -17,7 +17,7 @@ from roberta_jax.finetune.objective import TaskObjective
 from roberta_jax.finetune.rows import BatchMaker, SplitRows
 from roberta_jax.finetune.state import over_seeds
 from roberta_jax.parallel.mesh import num_batch_shards
-from roberta_jax.tasks.batches import evaluation_batches, row_lengths
+from roberta_jax.tasks.batches import evaluation_batches, padded_lengths, row_lengths
 from roberta_jax.tasks.examples import QuestionExample
 from roberta_jax.tasks.features import TaskRows
 from roberta_jax.tasks.predictions import Outputs, Predictions, decide
@@ -76,11 +76,14 @@ def make_predictor(objective: TaskObjective, maker: BatchMaker, num_seeds: int) 
 
 
 def _batch_size(lengths: np.ndarray, maker: BatchMaker, group_size: int) -> int:
-    """Predictions at once: by the longest row, and few enough for few rows."""
+    """Predictions at once: by the longest shape, and few enough for few rows.
+
+    Powers of two, so that a model that is asked many times has few programs.
+    """
     shards = num_batch_shards(maker.mesh)
-    tokens = max(int(lengths.max()), 1) * group_size
-    rows = max(TOKENS_PER_BATCH // tokens, 1)
-    needed = -(-len(lengths) // shards)
+    longest = next(each for each in padded_lengths(maker.max_length) if each >= lengths.max())
+    rows = max(TOKENS_PER_BATCH // (longest * group_size), 1)
+    needed = 1 << (-(-len(lengths) // shards) - 1).bit_length()
     return shards * min(rows, needed)
 
 

@@ -54,6 +54,7 @@ class TaskModelFolder:
       no_answer_threshold: of a task with unanswerable questions, chosen on its dev split.
       scores: split → name → fraction, on the dev splits.
       columns: of a user's table: role → name of the column; empty otherwise.
+      training: how it was trained, for its model card; empty where that is not known.
     """
 
     task: Task
@@ -65,6 +66,7 @@ class TaskModelFolder:
     no_answer_threshold: float | None
     scores: dict[str, dict[str, float]]
     columns: dict[str, str]
+    training: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def head(self) -> TaskHead:
@@ -84,6 +86,7 @@ def write_task_model(folder: pathlib.Path, model: TaskModelFolder) -> None:
         "no_answer_threshold": model.no_answer_threshold,
         "scores": model.scores,
         "columns": model.columns,
+        "training": model.training,
     }
     with new_folder(folder) as partial:
         text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
@@ -135,12 +138,13 @@ def read_task_model(folder: pathlib.Path, mesh: Mesh) -> TaskModelFolder:
                 f"{path} has the format {values['format']}, and this version of roberta_jax reads "
                 f"{_FORMAT}. Use the version that wrote it."
             )
-        task = _task_from(values["task"])
+        task = task_from(values["task"])
         encoder = config_lib.from_dict(EncoderConfig, values["encoder"])
         limits = RowLimits(**values["limits"])
         rest = {
             name: values[name] for name in ("family", "no_answer_threshold", "scores", "columns")
         }
+        rest["training"] = values.get("training", {})
         fingerprint = values["tokenizer_fingerprint"]
     except FileNotFoundError as error:
         raise UserError(
@@ -170,8 +174,12 @@ def read_task_model(folder: pathlib.Path, mesh: Mesh) -> TaskModelFolder:
     )
 
 
-def _task_from(values: dict[str, Any]) -> Task:
-    """JSON has lists for tuples."""
+def task_from(values: dict[str, Any]) -> Task:
+    """The task of which JSON has the fields, with lists for tuples.
+
+    Raises:
+      KeyError, TypeError, ValueError: it has not.
+    """
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
     }

@@ -1,6 +1,7 @@
 """Predictions of a fine-tuned model for examples that it has not seen."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -8,12 +9,12 @@ import jax
 from etils import epath
 from jax.sharding import Mesh
 
-from roberta_jax.finetune.evaluate import make_predictor
+from roberta_jax.finetune import evaluate
 from roberta_jax.finetune.model_folder import TaskModelFolder, read_task_model
 from roberta_jax.finetune.objective import TaskObjective
 from roberta_jax.finetune.rows import BatchMaker
 from roberta_jax.tasks.examples import Example
-from roberta_jax.tasks.features import make_rows
+from roberta_jax.tasks.features import TaskRows, make_rows
 from roberta_jax.tasks.predictions import Predictions, decide
 from roberta_jax.tasks.submission import write_predictions
 
@@ -21,29 +22,51 @@ from roberta_jax.tasks.submission import write_predictions
 class Predictor:
     """A fine-tuned model that answers; its programs are compiled once."""
 
-    def __init__(self, model: TaskModelFolder, mesh: Mesh):
-        """Reads nothing from disk; call it under the mesh."""
-        self.model, self._mesh = model, mesh
-        self._params = jax.tree.map(lambda leaf: leaf[None], model.params)  # One seed.
+    def __init__(self, model: TaskModelFolder, mesh: Mesh, *, may_be_unanswerable: bool = False):
+        """Reads nothing from disk; call it under the mesh.
 
-    def __call__(self, examples: Sequence[Example]) -> Predictions:
-        """What the model says of examples, whose labels it does not look at.
+        Args:
+          model: whose weights are whole on every device of the mesh.
+          mesh: over which rows are split.
+          may_be_unanswerable: of span: gives the score of "no answer" too, for a model that was
+            not trained to tell.
+        """
+        self.model, self._mesh = model, mesh
+        self.task = model.task
+        if may_be_unanswerable and self.task.kind == "span":
+            self.task = dataclasses.replace(self.task, unanswerable=True)
+        self._params = jax.tree.map(lambda leaf: leaf[None], model.params)  # One seed.
+        self._program = functools.cache(self._make_program)
+
+    def rows(self, examples: Sequence[Example]) -> TaskRows:
+        """What the model reads of examples.
 
         A text that is too long is cut, as in training; a long passage is read in windows.
         """
-        task, encoder = self.model.task, self.model.encoder
-        rows = make_rows(
-            task, examples, self.model.tokenizer, **dataclasses.asdict(self.model.limits)
-        )
-        objective = TaskObjective(encoder, self.model.head, task.kind, rows.group_size)
+        limits = dataclasses.asdict(self.model.limits)
+        return make_rows(self.task, examples, self.model.tokenizer, **limits)
+
+    def __call__(self, examples: Sequence[Example], rows: TaskRows | None = None) -> Predictions:
+        """What the model says of examples, whose labels it does not look at.
+
+        Args:
+          examples: of the task's kind, at least one.
+          rows: `self.rows(examples)`, where the caller has them.
+        """
+        rows = self.rows(examples) if rows is None else rows
+        (outputs,), _ = self._program(rows.group_size)(self._params, rows)
+        return decide(self.task, examples, rows, outputs)
+
+    def _make_program(self, group_size: int) -> evaluate.Predictor:
+        encoder = self.model.encoder
         maker = BatchMaker(
             self._mesh,
             pad_id=encoder.pad_id,
             token_types=encoder.num_token_types > 1,
             max_length=self.model.limits.max_length,
         )
-        (outputs,), _ = make_predictor(objective, maker, 1)(self._params, rows)
-        return decide(task, examples, rows, outputs)
+        objective = TaskObjective(encoder, self.model.head, self.task.kind, group_size)
+        return evaluate.make_predictor(objective, maker, 1)
 
 
 def predict_splits(

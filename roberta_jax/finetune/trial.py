@@ -295,6 +295,7 @@ def _conclude(
             no_answer_threshold=seeds[winner].no_answer_threshold,
             scores={split: dict(scores) for split, scores in seeds[winner].scores.items()},
             columns=run.columns,
+            training=_training(run, trial, seeds[winner]),
         ),
     )
     values_of_file = {
@@ -333,6 +334,23 @@ def _settings(run: TaskRun, trial: Trial) -> dict[str, Any]:
         "seeds": list(trial.seeds),
         "init_from": run.start.description,
         "num_train": len(run.train.rows),
+    }
+
+
+def _training(run: TaskRun, trial: Trial, seed: SeedResult) -> dict[str, Any]:
+    """What a reader of the model's card wants to know."""
+    config = run.config
+    return {
+        "init_from": run.start.description,
+        "num_train": len(run.train.rows),
+        "learning_rate": trial.learning_rate,
+        "batch_size": trial.batch_size,
+        "epochs": config.fit.epochs,
+        "best_epoch": seed.best_epoch,
+        "warmup": config.schedule.warmup,
+        "weight_decay": config.optimizer.weight_decay,
+        "head_dropout_rate": config.model.head_dropout_rate,
+        "seed": seed.seed,
     }
 
 

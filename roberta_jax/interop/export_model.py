@@ -42,7 +42,7 @@ def export_model(
       UserError: there is no such checkpoint, or something else is at `output`; nothing was written.
     """
     workdir, target = local_path(workdir), local_path(output)
-    _check_output(target, overwrite)
+    check_output(target, overwrite)
     mesh = host_mesh()
     with jax.set_mesh(mesh):
         config, params, chosen = load_run(workdir, mesh, step=step)
@@ -70,8 +70,11 @@ def export_model(
     say(f"{family}, step {chosen:,}, {dtype}, {size / 1e6:,.1f} MB, written to {target}")
 
 
-def _check_output(target: pathlib.Path, overwrite: bool) -> None:
-    """What somebody else wrote, the model that was imported for example, is never replaced."""
+def check_output(target: pathlib.Path, overwrite: bool) -> None:
+    """Raises UserError where an export cannot be written.
+
+    What somebody else wrote, the model that was imported for example, is never replaced.
+    """
     ours = is_huggingface_folder(target) and is_our_card(target / CARD_NAME)
     if target.exists() and not (overwrite and ours):
         raise UserError(

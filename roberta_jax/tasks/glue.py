@@ -78,6 +78,11 @@ _LAYOUTS = {
 _NUMBERS = ("index", "id", "idx")  # Columns with the number of the row, by which GLUE submits.
 
 
+def num_texts(task: Task) -> int:
+    """Texts of an example of a task of GLUE: 1 or 2."""
+    return len(_LAYOUTS[task.name].texts)
+
+
 def load_glue(task: Task, data: str, *, for_training: bool = True) -> Splits:
     """The splits of a task of GLUE.
 

@@ -107,7 +107,7 @@ def _questions(
         yield ChoiceExample(
             f"{content['id']}-{number}",
             content["article"],
-            tuple(_with_option(question, choice) for choice in choices),
+            tuple(with_option(question, choice) for choice in choices),
             None if answer is None else letters.index(answer),
             group,
         )
@@ -117,7 +117,8 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(part, str) for part in value)
 
 
-def _with_option(question: str, option: str) -> str:
+def with_option(question: str, option: str) -> str:
+    """The text that stands for an option: in the question's gap, or behind the question."""
     return question.replace(_BLANK, option) if _BLANK in question else f"{question} {option}"
 
 

@@ -100,19 +100,12 @@ def write_squad(
       UserError: the task has unanswerable questions, and no threshold was given.
     """
     ids = [example.id for example in examples]
-    texts = list(cast(Sequence[str], predictions.values))
+    answers = answers_given(predictions, no_answer_threshold)
     stem = epath.Path(folder) / f"{task.name}-{split}"
     if predictions.no_answer is None:
         return [
-            _write_json(stem.with_name(f"{stem.name}.json"), dict(zip(ids, texts, strict=True)))
+            _write_json(stem.with_name(f"{stem.name}.json"), dict(zip(ids, answers, strict=True)))
         ]
-    if no_answer_threshold is None:
-        raise UserError(
-            f"{task.title} has questions without an answer, and no threshold was given above "
-            "which a question is left unanswered. Choose it on a dev split, or give it as a number."
-        )
-    unanswered = predictions.no_answer > no_answer_threshold
-    answers = ["" if left else text for left, text in zip(unanswered, texts, strict=True)]
     # Beyond 700 the exponential is no longer a float64, and the probability is 0 or 1 long since.
     probabilities = 1 / (1 + np.exp(-np.clip(predictions.no_answer, -700, 700)))
     return [
@@ -122,6 +115,24 @@ def write_squad(
             dict(zip(ids, probabilities.tolist(), strict=True)),
         ),
     ]
+
+
+def answers_given(predictions: Predictions, no_answer_threshold: float | None) -> list[str]:
+    """The answers to questions, "" where the score of no answer is above the threshold.
+
+    Raises:
+      UserError: there are such scores, and no threshold.
+    """
+    texts = list(cast(Sequence[str], predictions.values))
+    if predictions.no_answer is None:
+        return texts
+    if no_answer_threshold is None:
+        raise UserError(
+            "There are questions without an answer, and no threshold was given above which a "
+            "question is left unanswered. Choose it on a dev split, or give it as a number."
+        )
+    unanswered = predictions.no_answer > no_answer_threshold
+    return ["" if left else text for left, text in zip(unanswered, texts, strict=True)]
 
 
 def write_race(
@@ -136,30 +147,33 @@ def write_race(
 
 
 def write_table(
-    path: Path, task: Task, examples: Sequence[Example], predictions: Predictions
+    path: Path,
+    task: Task,
+    examples: Sequence[Example],
+    predictions: Predictions,
+    *,
+    no_answer_threshold: float | None = None,
 ) -> epath.Path:
     """Writes a user's predictions: JSON lines, or a TSV with a header, by the suffix of the path.
 
     Columns: `id`; of classification `label` and `probability` (JSON lines also have
     `probabilities`, of every label); of regression `value`; of labelled words `labels` (a list, in
-    a TSV with spaces between; JSON lines also have the `words`).
+    a TSV with spaces between; JSON lines also have the `words`); of questions
+    `answer`, as `answers_given` gives it.
 
     Raises:
-      UserError: the path has another suffix.
+      UserError: the path has another suffix, or the threshold is missing.
     """
+    check_table_name(path)
     target = epath.Path(path)
-    if target.suffix not in TABLE_SUFFIXES:
-        raise UserError(
-            f"Predictions cannot be written to {target}: its name must end in "
-            f"{' or '.join(TABLE_SUFFIXES)}."
-        )
-    rows = _table_rows(task, examples, predictions)
+    rows = _table_rows(task, examples, predictions, no_answer_threshold)
     if target.suffix == ".jsonl":
         return _write_text(target, "\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
     columns = {
         "classification": ("id", "label", "probability"),
         "regression": ("id", "value"),
         "tokens": ("id", "labels"),
+        "span": ("id", "answer"),
     }[task.kind]
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
@@ -170,9 +184,27 @@ def write_table(
     return _write_text(target, text.getvalue().removesuffix("\n"))
 
 
+def check_table_name(path: Path) -> None:
+    """Raises UserError for a name by which `write_table` cannot tell the type of the file."""
+    if epath.Path(path).suffix not in TABLE_SUFFIXES:
+        raise UserError(
+            f"Predictions cannot be written to {path}: its name must end in "
+            f"{' or '.join(TABLE_SUFFIXES)}."
+        )
+
+
 def _table_rows(
-    task: Task, examples: Sequence[Example], predictions: Predictions
+    task: Task,
+    examples: Sequence[Example],
+    predictions: Predictions,
+    no_answer_threshold: float | None,
 ) -> list[dict[str, Any]]:
+    if task.kind == "span":
+        answers = answers_given(predictions, no_answer_threshold)
+        return [
+            {"id": example.id, "answer": answer}
+            for example, answer in zip(examples, answers, strict=True)
+        ]
     rows: list[dict[str, Any]] = []
     for place, (example, value) in enumerate(zip(examples, predictions.values, strict=True)):
         row: dict[str, Any] = {"id": example.id}
