@@ -207,12 +207,17 @@ class FinetunedModel:
     def _tell_of_cut(self, rows: TaskRows, *, strict: bool) -> None:
         if not rows.num_cut:
             return
-        what = {"span": "questions in windows", "choice": "options with their passages"}.get(
-            self.task.kind, "texts"
-        )
+        limits = self._predictor.model.limits
+        what, most = {
+            "span": ("windows have a question that is", f"{limits.max_question_tokens:,}"),
+            "choice": (
+                "options with their passages are",
+                f"{limits.max_option_tokens:,} of question and option, in all {self.max_tokens:,}",
+            ),
+        }.get(self.task.kind, ("texts are", f"{self.max_tokens:,}"))
         text = (
-            f"{rows.num_cut:,} of {len(rows.ids):,} {what} are too long for this model, which "
-            f"reads {self.max_tokens:,} tokens at once"
+            f"{rows.num_cut:,} of {len(rows.ids):,} {what} too long for this model, which reads at "
+            f"most {most} tokens"
         )
         if strict:
             raise UserError(f"{text}. Shorten them, or let them be cut.")

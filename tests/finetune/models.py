@@ -15,7 +15,7 @@ from roberta_jax.tasks.task import Task
 from tests.encoder.tiny import random_like
 from tests.interop import foreign
 
-MAX_LENGTH = 32
+MAX_LENGTH = 48
 # Kinds, and what there is besides of some of them.
 TASKS = {
     "classification": Task(
@@ -51,7 +51,7 @@ def make_model(name="classification", seed=0):
         params=random_like(abstract_task_params(encoder, head_of(task)), seed),
         tokenizer=tokenizer,
         limits=RowLimits(
-            max_length=MAX_LENGTH, window_stride=8, max_question_tokens=12, max_option_tokens=12
+            max_length=MAX_LENGTH, window_stride=8, max_question_tokens=20, max_option_tokens=20
         ),
         family="roberta",
         no_answer_threshold=0.25 if task.unanswerable else None,
