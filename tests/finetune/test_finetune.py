@@ -90,7 +90,9 @@ def test_a_second_run_finds_everything_done(finished, complete, glue, monkeypatc
     assert (finished / "results.json").read_text() == before
 
 
-@pytest.mark.parametrize("step", [2, 6, 9])
+@pytest.mark.parametrize(
+    "step", [pytest.param(2, marks=pytest.mark.slow), pytest.param(6, marks=pytest.mark.slow), 9]
+)
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     finished, complete, glue, tmp_path, monkeypatch, step
 ):
@@ -120,6 +122,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
         np.testing.assert_array_equal(weights(workdir)[name], leaf, err_msg=name)
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_are_the_seeds_alone(finished, complete, glue, tmp_path):
     config = finetune_config(glue, fit__seeds_at_once=1)
     assert finetune(config, tmp_path / "run", init_from=str(complete)) == 0
