@@ -10,10 +10,13 @@ Source     arXiv 1907.11692, table 10: rate 1.5e-5, batch 48, 2 epochs, decay 0.
 """
 
 from roberta_jax import config as c
+from roberta_jax.errors import UserError
 
 
 def get_config(task: str = "squad2") -> c.FinetuneConfig:
     """The recipe of squad1 or squad2."""
+    if task not in ("squad1", "squad2"):
+        raise UserError(f"{task!r} is no version of SQuAD. There are: squad1, squad2.")
     return c.FinetuneConfig(
         task=task,
         data=c.TaskDataConfig(max_length=384),

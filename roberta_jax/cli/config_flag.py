@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from absl import flags as absl_flags
 
-from roberta_jax.config import FinetuneConfig, PhaseConfig, PretrainConfig, field_paths
+from roberta_jax.config import FinetuneConfig, PhaseConfig, PretrainConfig, field_paths, set_field
 from roberta_jax.errors import UserError
 from roberta_jax.train.workdir import CONFIG_FILE, read_config
 
@@ -36,7 +36,8 @@ def define_config(
     """
     from ml_collections import config_flags
 
-    explanation = "Python file with get_config(), a recipe; or the config.json of a workdir."
+    explanation = "Python file with get_config(), a recipe"
+    explanation += "; or the config.json of a workdir." if kind is PretrainConfig else "."
     # absl takes one dash for two.
     argv = [f"-{argument}" if argument.startswith("-config") else argument for argument in argv]
     path = _value_of("--config", argv)
@@ -89,16 +90,10 @@ def config_for(flags: Any, argument: str, kind: type[Config]) -> Config:
 
     For example that of `glue.py:rte` where `glue.py:all` was asked for.
     """
-    path = flags["config"].given_path
-    before, given = field_paths(_load(path, kind)), field_paths(flags.config)
-    config: Config = _load(f"{path.split(':')[0]}:{argument}", kind)
-    for name, value in given.items():
-        if before[name] != value:
-            *sections, field = name.split(".")
-            section: Any = config
-            for each in sections:
-                section = getattr(section, each)
-            setattr(section, field, value)
+    flag = flags["config"]
+    config: Config = _load(f"{flag.given_path.split(':')[0]}:{argument}", kind)
+    for name, value in flag.override_values.items():
+        set_field(config, name, value)
     return config
 
 
@@ -153,8 +148,10 @@ def _load(path: str, kind: type) -> Any:
 
     Or the content of a workdir's config.json.
     """
-    if Path(path).name == CONFIG_FILE and kind is PretrainConfig:
-        return read_config(Path(path).parent)
+    if Path(path).name == CONFIG_FILE:
+        if kind is PretrainConfig:
+            return read_config(Path(path).parent)
+        raise UserError(f"--config={path} is not a recipe. One for this verb is {_EXAMPLES[kind]}.")
     file, *argument = path.split(":", 1)
     try:
         names = runpy.run_path(file)

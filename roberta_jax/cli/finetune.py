@@ -19,14 +19,13 @@ best model (model/), predictions for the test split (predictions/), the record o
 saves, and the same command goes on.
 """
 
-import dataclasses
 import pathlib
 from typing import Any
 
 from absl import flags as absl_flags
 
 from roberta_jax.cli.config_flag import config_for, define_config, finetuning_help
-from roberta_jax.config import FinetuneConfig
+from roberta_jax.config import FinetuneConfig, set_field
 from roberta_jax.config.finetuning import TABLE_KINDS
 from roberta_jax.errors import UserError
 
@@ -95,16 +94,17 @@ def run(flags: Any, arguments: list[str]) -> int:
     ):
         if not getattr(flags, name):
             raise UserError(f"--{name} is missing: {what}.")
-    given = flags.config or FinetuneConfig()
-    task = flags.task or given.task
+    config = flags.config or FinetuneConfig()
+    task = flags.task or config.task
     if task == ALL:
         return _run_all(flags)
-    config = _with_flags(flags, dataclasses.replace(given))
     if task in TABLE_KINDS:
         config.task, config.table.kind = "", task
+    elif config.task == ALL:  # The recipe has the settings of each task.
+        config = config_for(flags, task, FinetuneConfig)
     else:
         config.task = task
-    return _finetune(config, flags, flags.init_from)
+    return _finetune(_with_flags(flags, config), flags, flags.init_from)
 
 
 def _run_all(flags: Any) -> int:
@@ -140,13 +140,8 @@ def _run_all(flags: Any) -> int:
 def _with_flags(flags: Any, config: FinetuneConfig) -> FinetuneConfig:
     for name, path in _FIELDS.items():
         value = getattr(flags, name)
-        if value is None:
-            continue
-        *sections, field = path.split(".")
-        section: Any = config
-        for each in sections:
-            section = getattr(section, each)
-        setattr(section, field, value)
+        if value is not None:
+            set_field(config, path, value)
     return config
 
 

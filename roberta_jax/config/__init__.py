@@ -27,7 +27,7 @@ from roberta_jax.config.objective import ObjectiveConfig
 from roberta_jax.config.optimization import OptimizerConfig, ScheduleConfig
 from roberta_jax.config.pretraining import PretrainConfig
 from roberta_jax.config.probing import ProbeConfig
-from roberta_jax.config.storage import dumps, field_paths, from_dict, to_dict
+from roberta_jax.config.storage import dumps, field_paths, from_dict, set_field, to_dict
 from roberta_jax.config.training import (
     CheckpointConfig,
     DivergenceConfig,
@@ -59,5 +59,6 @@ __all__ = [
     "dumps",
     "field_paths",
     "from_dict",
+    "set_field",
     "to_dict",
 ]

@@ -162,12 +162,14 @@ class FinetuneConfig:
             section.validate()
         self.rates()
         self.batches()
-        require(
-            Duration.parse(self.schedule.warmup, "schedule.warmup").unit != "tokens",
-            "schedule.warmup",
-            repr(self.schedule.warmup),
-            "in %, steps or epochs: rows have unlike lengths",
-        )
+        for name in ("warmup", "decay"):
+            length = getattr(self.schedule, name)
+            require(
+                Duration.parse(length, f"schedule.{name}").unit != "tokens",
+                f"schedule.{name}",
+                repr(length),
+                "in %, steps or epochs: rows have unlike lengths",
+            )
         # What a fine-tuning run has no use for is refused, not ignored.
         require(
             self.optimizer.average_decay == 0,

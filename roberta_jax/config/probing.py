@@ -1,6 +1,7 @@
 """Probes: what the encoder knows while it is pretrained, on the examples of a task."""
 
 import dataclasses
+import math
 
 from roberta_jax.config.checks import one_of, require
 
@@ -27,7 +28,8 @@ class ProbeConfig:
         for name in ("train_examples", "dev_examples", "batch_size"):
             require(getattr(self, name) >= 1, f"probe.{name}", getattr(self, name), "at least 1")
         for name in ("epochs", "learning_rate"):
-            require(getattr(self, name) > 0, f"probe.{name}", getattr(self, name), "positive")
+            value = getattr(self, name)
+            require(0 < value < math.inf, f"probe.{name}", value, "positive")
         require(
             not self.every_steps or bool(self.path),
             "probe.path",

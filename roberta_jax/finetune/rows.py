@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from roberta_jax.parallel.mesh import BATCH_AXES
-from roberta_jax.tasks.batches import Batches, TaskBatch, assemble
+from roberta_jax.tasks.batches import Batches, TaskBatch, assemble, row_lengths
 from roberta_jax.tasks.examples import Example
 from roberta_jax.tasks.features import TaskRows
 
@@ -67,7 +67,7 @@ class BatchMaker:
         self, rows: TaskRows, seeds: Sequence[int], *, batch_size: int, first_step: int
     ) -> Generator[dict[str, jax.Array]]:
         """Batches [S, B, …] from a step on, without end: each seed has an order of its own."""
-        lengths = np.array([len(row) for row in rows.ids]).reshape(-1, rows.group_size).max(axis=1)
+        lengths = row_lengths(rows)
         orders = [
             Batches(lengths, batch_size=batch_size, max_length=self.max_length, seed=seed)
             for seed in seeds

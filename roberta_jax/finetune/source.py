@@ -45,13 +45,13 @@ def open_encoder(
       source: a pretraining workdir, a Hugging Face or fairseq folder, or a fine-tuned model.
       mesh: where its weights are placed, whole on every device.
       settings: dropout and how it computes.
-      task: of a fine-tuning workdir: whose model.
+      task: of a fine-tuning workdir: whose model, if it is there.
 
     Raises:
       UserError: there is no model, or it cannot be read.
     """
     folder = local_path(source)
-    finetuned = find_task_model(folder, task)
+    finetuned = find_task_model(folder, task) or find_task_model(folder)
     with jax.set_mesh(mesh):
         if finetuned is not None:
             model = read_task_model(finetuned, mesh)

@@ -19,6 +19,11 @@ def load_task(config: FinetuneConfig) -> tuple[Task, Splits, dict[str, str]]:
     table = config.table
     if config.task:
         task = find_task(config.task)
+        if table.train or table.dev or table.test:
+            raise UserError(
+                f"{task.title} is a published task, whose files --data names; --train, --dev and "
+                "--test are of a table of your own. Leave out --task, or those."
+            )
         if not config.data.path:
             raise UserError(
                 f"--data is missing: the folder with the files of {task.title}, or "
@@ -29,6 +34,11 @@ def load_task(config: FinetuneConfig) -> tuple[Task, Splits, dict[str, str]]:
         raise UserError(
             f"No task was given. Name a published one (--task={'|'.join(TASKS)}) with its --data, "
             "or a table of your own with --train=FILE, --text=COLUMN and --label=COLUMN."
+        )
+    if config.data.path:
+        raise UserError(
+            f"--data={config.data.path} is for a published task, and none was named; the files of "
+            "a table of your own are --train, --dev and --test. Name the --task, or leave it out."
         )
     task, splits = load_table(
         table.kind,

@@ -140,8 +140,12 @@ def run_trial(
       UserError: the folder has a trial with other settings.
     """
     settings = _settings(run, trial)
-    _check_settings(folder, settings)
-    if (folder / TRIAL_FILE).exists():
+    complete = (folder / TRIAL_FILE).exists()
+    # Of a trial that was stopped before its first checkpoint, nothing is gone on with.
+    with CheckpointStore(folder / CHECKPOINTS_FOLDER) as store:
+        if complete or store.steps():
+            _check_settings(folder, settings)
+    if complete:
         console.say(f"{trial.name}: done before")
         return _read_outcome(folder, trial)
     folder.mkdir(parents=True, exist_ok=True)
@@ -322,16 +326,19 @@ def _read_outcome(folder: pathlib.Path, trial: Trial) -> TrialOutcome:
 def _settings(run: TaskRun, trial: Trial) -> dict[str, Any]:
     """What decides the result of a trial."""
     config = config_lib.to_dict(run.config)
-    for name in ("learning_rates", "batch_sizes", "batch_size", "log_every_steps"):
+    for name in ("learning_rates", "batch_sizes", "batch_size", "log_every_steps", "seeds_at_once"):
         del config["fit"][name]
     for name in ("num_seeds", "seed", "mesh"):
         del config[name]
     del config["optimizer"]["peak_learning_rate"]
+    del config["model"]["rematerialization"]
     return {
         **config,
         "learning_rate": trial.learning_rate,
         "batch_size": trial.batch_size,
         "seeds": list(trial.seeds),
+        # Which rows a share has is drawn by the first seed of the run.
+        "share_seed": run.config.seed if run.config.data.train_share < 1 else None,
         "init_from": run.start.description,
         "num_train": len(run.train.rows),
     }

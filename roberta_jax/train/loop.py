@@ -12,6 +12,7 @@ from roberta_jax.checkpoint.store import CheckpointStore, Restored
 from roberta_jax.config import DivergenceConfig, PretrainConfig
 from roberta_jax.errors import MachineError
 from roberta_jax.parallel.processes import SharedStop
+from roberta_jax.train.clock import Clock
 from roberta_jax.train.console import RunConsole
 from roberta_jax.train.divergence import Spike, observe
 from roberta_jax.train.evaluate import mean
@@ -160,30 +161,32 @@ class _Loop:
                 f"{phase.end_step:,}, {phase.batch_size:,} rows of {phase.sequence_length} tokens"
             )
         batches = self.hooks.batches(phase, progress)
+        clock = Clock()
         with contextlib.closing(batches), contextlib.suppress(_Rollback):
-            clock = self._first_step(phase, batches)
+            self._first_step(phase, batches, clock)
             self._look(phase, wish, clock)
             while progress.step < phase.end_step and not self.stopping:
-                self._step(phase, batches)
+                self._step(phase, batches, clock)
                 clock.steps += 1
                 self._look(phase, wish, clock)
 
-    def _first_step(self, phase: Phase, batches: Generator[dict[str, Any]]) -> "_Clock":
+    def _first_step(self, phase: Phase, batches: Generator[dict[str, Any]], clock: Clock) -> None:
         """The first step of a phase, for which it is compiled; the rate is counted without it."""
         if self.progress.step == phase.first_step:
             # Losses of other batches are no measure for these.
             self.progress.recent_losses, self.progress.in_spike = [], False
-        self._step(phase, batches)
+        self._step(phase, batches, clock)
         jax.block_until_ready(self.pending)
         self.started = self.started or time.monotonic()
-        return _Clock()
+        clock.restart()
 
-    def _step(self, phase: Phase, batches: Generator[dict[str, Any]]) -> None:
+    def _step(self, phase: Phase, batches: Generator[dict[str, Any]], clock: Clock) -> None:
         batch = next(batches)
         key = (phase.number, _shapes(batch))
         if key not in self.compiled:
-            compiled = self.hooks.compile(phase, self.state, batch)
-            self.compiled[key] = compiled
+            jax.block_until_ready(self.pending)  # The time of the steps before is theirs.
+            with clock.paused():
+                self.compiled[key] = compiled = self.hooks.compile(phase, self.state, batch)
             self.console.say(
                 f"compiled the step: lowering {compiled.lowering_seconds:.1f} s, compiling "
                 f"{compiled.compiling_seconds:.1f} s"
@@ -195,7 +198,7 @@ class _Loop:
         seen = self.progress.rows_seen
         seen[phase.path] = seen.get(phase.path, 0) + phase.batch_size
 
-    def _look(self, phase: Phase, wish: InterruptWish, clock: "_Clock") -> None:
+    def _look(self, phase: Phase, wish: InterruptWish, clock: Clock) -> None:
         """What is due after a step: a log line, an evaluation, a checkpoint."""
         step, rhythm = self.progress.step, self.rhythm
         last = step == self.plan.num_steps
@@ -285,7 +288,7 @@ class _Loop:
         )
         raise _Rollback
 
-    def _log(self, phase: Phase, clock: "_Clock", *, last: bool) -> None:
+    def _log(self, phase: Phase, clock: Clock, *, last: bool) -> None:
         self._drain(phase)
         assert self.newest is not None and self.started is not None
         self.store.check()
@@ -372,25 +375,6 @@ class _Loop:
     def _examples_at(self, step: int, phase: Phase) -> int:
         """Rows consumed up to a step of the phase in hand, whichever steps are under way by now."""
         return self.progress.examples_seen - (self.newest_step - step) * phase.batch_size
-
-
-@dataclasses.dataclass
-class _Clock:
-    """Time and steps since the last log line, pauses left out."""
-
-    began: float = dataclasses.field(default_factory=time.monotonic)
-    steps: int = 0
-
-    def restart(self) -> None:
-        """Begins to count anew."""
-        self.began, self.steps = time.monotonic(), 0
-
-    @contextlib.contextmanager
-    def paused(self) -> Generator[None]:
-        """Leaves out the time of the block."""
-        pause = time.monotonic()
-        yield
-        self.began += time.monotonic() - pause
 
 
 def _shapes(batch: Any) -> tuple[Any, ...]:

@@ -10,11 +10,13 @@ import pytest
 
 from roberta_jax import config as c
 from roberta_jax.errors import INTERRUPTED, UserError
+from roberta_jax.finetune import finetune as finetune_module
 from roberta_jax.finetune import trial as trial_module
 from roberta_jax.finetune.finetune import finetune
 from roberta_jax.finetune.model_folder import find_task_model, read_task_model
+from roberta_jax.finetune.trial import TrialOutcome
 from roberta_jax.parallel.mesh import make_mesh
-from roberta_jax.tasks.results import read_results
+from roberta_jax.tasks.results import CurvePoint, read_results, seed_result
 from tests.finetune.tasks_on_disk import finetune_config, write_squad, write_sst2
 
 TIMES = ("seconds", "examples_per_second")
@@ -88,7 +90,9 @@ def test_a_second_run_finds_everything_done(finished, complete, glue, monkeypatc
     assert (finished / "results.json").read_text() == before
 
 
-@pytest.mark.parametrize("step", [2, 6, 9])
+@pytest.mark.parametrize(
+    "step", [pytest.param(2, marks=pytest.mark.slow), pytest.param(6, marks=pytest.mark.slow), 9]
+)
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     finished, complete, glue, tmp_path, monkeypatch, step
 ):
@@ -118,6 +122,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
         np.testing.assert_array_equal(weights(workdir)[name], leaf, err_msg=name)
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_are_the_seeds_alone(finished, complete, glue, tmp_path):
     config = finetune_config(glue, fit__seeds_at_once=1)
     assert finetune(config, tmp_path / "run", init_from=str(complete)) == 0
@@ -138,15 +143,48 @@ def test_other_settings_in_the_same_place_are_refused_by_name(finished, complete
         finetune(finetune_config(glue), finished, init_from=str(complete), resume="never")
 
 
-def test_a_sweep_keeps_the_best_median(complete, glue, tmp_path):
-    config = finetune_config(glue, fit__learning_rates="1e-6,1e-2", fit__batch_sizes="8,16")
-    assert finetune(config, tmp_path / "run", init_from=str(complete)) == 0
-    (result,) = read_results(tmp_path / "run")
-    tried = {(trial.learning_rate, trial.batch_size) for trial in result.trials}
-    assert tried == {(1e-6, 8), (1e-6, 16), (1e-2, 8), (1e-2, 16)}
-    medians = [trial.spread("dev", "accuracy").median for trial in result.trials]
-    assert result.best_trial().spread("dev", "accuracy").median == max(medians)
-    assert max(medians) > min(medians)
+def outcome(run, trial, folder, accuracies):
+    """What a trial whose seeds reach these accuracies leaves behind."""
+    (folder / "best").mkdir(parents=True)
+    (folder / "best" / "from.txt").write_text(folder.name)
+    seeds = []
+    for seed, accuracy in zip(trial.seeds, accuracies, strict=True):
+        point = CurvePoint(step=6, epoch=1.0, scores={"dev": {"accuracy": accuracy}})
+        seeds.append(seed_result(run.task, seed, [point]))
+    confusions = tuple([[seed, 0], [0, 0]] for seed in trial.seeds)
+    return TrialOutcome(trial, tuple(seeds), confusions, folder / "best")
+
+
+def test_a_sweep_keeps_the_best_median_and_its_best_seed(complete, glue, tmp_path, monkeypatch):
+    reached = {
+        (1e-5, 8): [0.1, 0.2, 0.9],  # The best seed of all, and not the best median.
+        (1e-5, 16): [0.2, 0.2, 0.2],
+        (3e-5, 8): [0.5, 0.3, 0.6],
+        (3e-5, 16): [0.4, 0.4, 0.4],
+    }
+
+    def run_trial(run, trial, folder, console):
+        accuracies = reached[trial.learning_rate, trial.batch_size]
+        return outcome(run, trial, folder, [accuracies[seed - 3] for seed in trial.seeds])
+
+    monkeypatch.setattr(finetune_module, "run_trial", run_trial)
+    monkeypatch.setattr(finetune_module, "predict_splits", lambda *arguments: [])
+    config = finetune_config(
+        glue, num_seeds=3, fit__learning_rates="1e-5,3e-5", fit__batch_sizes="8,16"
+    )
+    for at_once, place in ((0, "rate3e-05-batch8-seeds3-5"), (1, "rate3e-05-batch8-seed5")):
+        config.fit.seeds_at_once = at_once
+        workdir = tmp_path / str(at_once)
+        assert finetune(config, workdir, init_from=str(complete)) == 0
+        (result,) = read_results(workdir)
+        assert {
+            (trial.learning_rate, trial.batch_size): trial.values("dev", "accuracy")
+            for trial in result.trials
+        } == reached
+        best = result.best_trial()
+        assert (best.learning_rate, best.batch_size) == (3e-5, 8)
+        assert (workdir / "sst2" / "model" / "from.txt").read_text() == place
+        assert result.confusion == ((3, 0), (0, 0))  # Of the median seed.
 
 
 def test_it_learns_what_can_be_learned(complete, glue, tmp_path):
