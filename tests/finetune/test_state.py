@@ -25,7 +25,8 @@ STEPS = 3
 OBJECTIVE = TaskObjective(
     tiny.CONFIG, TaskHead(task="classification", num_outputs=3, dropout_rate=0.3), "classification"
 )
-OPTIMIZER = make_optimizer(c.OptimizerConfig(weight_decay=0.1))
+# With a small epsilon, Adam makes of a gradient that is 0 but for rounding a step of full length.
+OPTIMIZER = make_optimizer(c.OptimizerConfig(epsilon=1e-2, weight_decay=0.1))
 ENCODER = {name: tiny.random_params(5)[name] for name in ("embedding", "layers")}
 
 
@@ -130,7 +131,7 @@ def test_dropout_takes_part(together):
     one, other = together[0].run.params, state.run.params
     for name in kernel:
         one, other = one[name], other[name]
-    assert np.abs(one - other).max() > 1e-3
+    assert np.abs(one - other).max() > 1e-4
 
 
 def test_without_an_encoder_all_weights_are_drawn():
