@@ -187,9 +187,11 @@ def test_a_sweep_keeps_the_best_median_and_its_best_seed(complete, glue, tmp_pat
         assert result.confusion == ((3, 0), (0, 0))  # Of the median seed.
 
 
-def test_it_learns_what_can_be_learned(complete, glue, tmp_path):
+@pytest.mark.slow
+def test_it_learns_what_can_be_learned(complete, tmp_path):
+    data = write_sst2(tmp_path / "glue", num_train=320, test=False)
     config = finetune_config(
-        glue, fit__epochs=30.0, num_seeds=1, model__dropout_rate=0.0, fit__learning_rates="1e-2"
+        data, fit__epochs=6.0, num_seeds=1, model__dropout_rate=0.0, fit__learning_rates="1e-2"
     )
     assert finetune(config, tmp_path / "run", init_from=str(complete)) == 0
     (result,) = read_results(tmp_path / "run")
