@@ -24,7 +24,7 @@ from roberta_jax.config import (
     TrainConfig,
 )
 from roberta_jax.encoder.model import Params
-from roberta_jax.errors import MachineError, UserError
+from roberta_jax.errors import MachineError
 from roberta_jax.finetune.evaluate import Predictor, TaskEvaluation, evaluate_seeds, make_predictor
 from roberta_jax.finetune.model_folder import RowLimits, TaskModelFolder, write_task_model
 from roberta_jax.finetune.objective import TaskObjective
@@ -37,6 +37,7 @@ from roberta_jax.finetune.state import (
     make_finetune_step,
 )
 from roberta_jax.finetune.telling import of_finetuning
+from roberta_jax.finetune.trial_settings import SETTINGS_FILE, check_settings
 from roberta_jax.optim.optimizer import Optimizer, make_optimizer
 from roberta_jax.optim.schedule import make_schedule
 from roberta_jax.tasks.results import CurvePoint, SeedResult, curve_point, seed_result
@@ -51,7 +52,6 @@ from roberta_jax.train.progress import Progress
 from roberta_jax.train.workdir import CHECKPOINTS_FOLDER, replace_text
 
 TRIAL_FILE = "trial.json"  # Of a trial that is complete: its settings and results.
-SETTINGS_FILE = "settings.json"
 BEST_FOLDER = "best"  # The model of the best seed.
 _TRAIN = "train"  # The one dataset of the plan.
 _KEPT = CheckpointConfig(save_every_steps=1, keep_last=1, keep_best=0)
@@ -144,7 +144,7 @@ def run_trial(
     # Of a trial that was stopped before its first checkpoint, nothing is gone on with.
     with CheckpointStore(folder / CHECKPOINTS_FOLDER) as store:
         if complete or store.steps():
-            _check_settings(folder, settings)
+            check_settings(folder, settings)
     if complete:
         console.say(f"{trial.name}: done before")
         return _read_outcome(folder, trial)
@@ -359,29 +359,6 @@ def _training(run: TaskRun, trial: Trial, seed: SeedResult) -> dict[str, Any]:
         "head_dropout_rate": config.model.head_dropout_rate,
         "seed": seed.seed,
     }
-
-
-def _check_settings(folder: pathlib.Path, settings: dict[str, Any]) -> None:
-    path = folder / SETTINGS_FILE
-    if not path.exists():
-        return
-    stored, wanted = _flat(json.loads(path.read_text(encoding="utf-8"))), _flat(settings)
-    names = [name for name in wanted if stored.get(name) != wanted[name]]
-    if names:
-        different = ", ".join(f"{name} ({stored.get(name)}, now {wanted[name]})" for name in names)
-        raise UserError(
-            f"{folder} has a trial with other settings: {different}. Choose another --workdir, or "
-            "run with the settings of before to go on."
-        )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= (
-            _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-        )
-    return found
 
 
 class _explained_memory:
