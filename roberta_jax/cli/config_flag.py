@@ -4,19 +4,31 @@ import difflib
 import runpy
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from absl import flags as absl_flags
 
-from roberta_jax.config import PhaseConfig, PretrainConfig, field_paths
+from roberta_jax.config import FinetuneConfig, PhaseConfig, PretrainConfig, field_paths, set_field
 from roberta_jax.errors import UserError
 from roberta_jax.train.workdir import CONFIG_FILE, read_config
 
-_MISSING = "--config is missing: the recipe, for example --config=configs/pretrain/tiny.py."
+_MISSING = "--config is missing: the recipe, for example --config={}."
+_EXAMPLES = {
+    PretrainConfig: "configs/pretrain/tiny.py",
+    FinetuneConfig: "configs/finetune/glue.py:sst2",
+}
+Config = TypeVar("Config", PretrainConfig, FinetuneConfig)
 
 
-def define_config(flags: absl_flags.FlagValues, argv: list[str]) -> None:
+def define_config(
+    flags: absl_flags.FlagValues, argv: list[str], kind: type = PretrainConfig
+) -> None:
     """Defines --config and the overrides that occur in `argv`.
+
+    Args:
+      flags: where they are defined.
+      argv: the verb and its arguments.
+      kind: of the config, PretrainConfig or FinetuneConfig.
 
     Raises:
       UserError: no such file, one that does not return a config, or an override of a field that
@@ -24,17 +36,18 @@ def define_config(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     """
     from ml_collections import config_flags
 
-    explanation = "Python file with get_config(), a recipe; or the config.json of a workdir."
+    explanation = "Python file with get_config(), a recipe"
+    explanation += "; or the config.json of a workdir." if kind is PretrainConfig else "."
     # absl takes one dash for two.
     argv = [f"-{argument}" if argument.startswith("-config") else argument for argument in argv]
     path = _value_of("--config", argv)
     if not path and any(argument.startswith("--config.") for argument in argv):
-        raise UserError(_MISSING)
+        raise UserError(_MISSING.format(_EXAMPLES[kind]))
     if not path:
         absl_flags.DEFINE_string("config", None, explanation, flag_values=flags)
         return
     _check_file(path)
-    config = _load(path)
+    config = _load(path, kind)
     _check_overrides(argv, config)
     # Loaded here, and not by DEFINE_config_file, which answers a mistake in the file with a
     # traceback and imports it by what Python has deprecated.
@@ -46,6 +59,7 @@ def define_config(flags: absl_flags.FlagValues, argv: list[str]) -> None:
         sys_argv=argv,
         parse_fn=lambda path: config,
     )
+    flags["config"].given_path = path  # type: ignore[attr-defined]  # For `config_for`.
 
 
 def config_first(argv: list[str]) -> list[str]:
@@ -62,13 +76,33 @@ def config_first(argv: list[str]) -> list[str]:
     return [argv[number] for number in taken] + others
 
 
-def config_of(flags: Any) -> PretrainConfig:
+def config_of(flags: Any, kind: type[Config] = PretrainConfig) -> Config:  # type: ignore[assignment]
     """The config that was given; UserError if there is none."""
     config = flags.config
     if config is None:
-        raise UserError(_MISSING)
-    assert isinstance(config, PretrainConfig), "define_config has looked"
+        raise UserError(_MISSING.format(_EXAMPLES[kind]))
+    assert isinstance(config, kind), "define_config has looked"
     return config
+
+
+def config_for(flags: Any, argument: str, kind: type[Config]) -> Config:
+    """The config that the same file gives for another argument, with the overrides that were given.
+
+    For example that of `glue.py:rte` where `glue.py:all` was asked for.
+    """
+    flag = flags["config"]
+    config: Config = _load(f"{flag.given_path.split(':')[0]}:{argument}", kind)
+    for name, value in flag.override_values.items():
+        set_field(config, name, value)
+    return config
+
+
+def finetuning_help() -> str:
+    """Every field of a fine-tuning config with its default."""
+    lines = [
+        f"  --config.{name}={value!r}" for name, value in field_paths(FinetuneConfig()).items()
+    ]
+    return "\n".join(["Fields of the config (a recipe sets its own):", *lines])
 
 
 def fields_help() -> str:
@@ -109,13 +143,15 @@ def _check_file(path: str) -> None:
         )
 
 
-def _load(path: str) -> PretrainConfig:
+def _load(path: str, kind: type) -> Any:
     """What get_config() of the file returns; an argument for it may follow the name and a colon.
 
     Or the content of a workdir's config.json.
     """
     if Path(path).name == CONFIG_FILE:
-        return read_config(Path(path).parent)
+        if kind is PretrainConfig:
+            return read_config(Path(path).parent)
+        raise UserError(f"--config={path} is not a recipe. One for this verb is {_EXAMPLES[kind]}.")
     file, *argument = path.split(":", 1)
     try:
         names = runpy.run_path(file)
@@ -136,14 +172,15 @@ def _load(path: str) -> PretrainConfig:
             f"--config={path} cannot be loaded: {type(error).__name__}: {error}"
             f"{''.join(lines[-1:])}."
         ) from error
-    if not isinstance(config, PretrainConfig):
+    if not isinstance(config, kind):
         raise UserError(
-            f"get_config() of --config={path} returned {type(config).__name__}, not PretrainConfig."
+            f"get_config() of --config={path} returned {type(config).__name__}, not "
+            f"{kind.__name__}. A recipe for this verb is {_EXAMPLES[kind]}."
         )
     return config
 
 
-def _check_overrides(argv: list[str], config: PretrainConfig) -> None:
+def _check_overrides(argv: list[str], config: Any) -> None:
     known = list(field_paths(config))
     for argument in argv:
         if argument.startswith("--config."):
@@ -160,6 +197,6 @@ def _check_overrides(argv: list[str], config: PretrainConfig) -> None:
                     else ""
                 )
                 raise UserError(
-                    f"--config.{name}: no such field.{hint} `roberta-jax pretrain --help` lists "
+                    f"--config.{name}: no such field.{hint} `roberta-jax {argv[0]} --help` lists "
                     "them all."
                 )

@@ -20,7 +20,7 @@ from roberta_jax.version import __version__
 # In the order in which a newcomer needs them. The module of a verb has `-` as `_`.
 VERBS = (
     *("demo", "tokenizer", "prepare", "inspect", "dryrun", "pretrain", "evaluate", "fill-mask"),
-    *("serve", "report", "import", "export"),
+    *("finetune", "predict", "serve", "report", "import", "export"),
 )
 # Verbs that remove what is half written, or end what they started, when they are interrupted.
 _CLEANING_VERBS = ("demo", "prepare", "dryrun", "report", "import", "export")

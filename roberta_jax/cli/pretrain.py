@@ -116,4 +116,16 @@ def run(flags: Any, arguments: list[str]) -> int:
         start_timeout_seconds=flags.start_timeout,
         heartbeat_timeout_seconds=flags.heartbeat_timeout,
     ):
-        return pretrain(config, flags.workdir, resume=flags.resume, init_from=flags.init_from)
+        return pretrain(
+            config,
+            flags.workdir,
+            resume=flags.resume,
+            init_from=flags.init_from,
+            make_probe=_make_probe,
+        )
+
+
+def _make_probe(*arguments: Any) -> Any:
+    from roberta_jax.finetune.probe import make_probe  # Slow to import, and seldom needed.
+
+    return make_probe(*arguments)

@@ -7,6 +7,7 @@ from roberta_jax.config.encoder import EncoderConfig
 from roberta_jax.config.inputs import DataConfig, MaskingConfig
 from roberta_jax.config.objective import ObjectiveConfig
 from roberta_jax.config.optimization import OptimizerConfig, ScheduleConfig
+from roberta_jax.config.probing import ProbeConfig
 from roberta_jax.config.training import (
     CheckpointConfig,
     DivergenceConfig,
@@ -32,6 +33,7 @@ class PretrainConfig:
     phases: tuple[PhaseConfig, ...] = ()  # One after the other; none: the whole run is one.
     divergence: DivergenceConfig = dataclasses.field(default_factory=DivergenceConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+    probe: ProbeConfig = dataclasses.field(default_factory=ProbeConfig)
 
     def sequence_lengths(self) -> tuple[int, ...]:
         """Tokens per row of every phase."""
@@ -67,6 +69,7 @@ class PretrainConfig:
             self.train,
             self.divergence,
             self.checkpoint,
+            self.probe,
         ):
             section.validate()
         for number, phase in enumerate(self.phases):

@@ -52,6 +52,14 @@ def dumps(config: Any) -> str:
     return json.dumps(to_dict(config), indent=2) + "\n"
 
 
+def set_field(config: Any, path: str, value: Any) -> None:
+    """Sets the field that `field_paths` calls so, such as "fit.epochs"; not one of a phase."""
+    *sections, field = path.split(".")
+    for section in sections:
+        config = getattr(config, section)
+    setattr(config, field, value)
+
+
 def field_paths(config: Any, prefix: str = "") -> dict[str, Any]:
     """Every leaf field as {"encoder.num_layers": 12, "phases[0].duration": …}, as declared."""
     paths: dict[str, Any] = {}

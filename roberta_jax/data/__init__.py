@@ -14,8 +14,9 @@ the `order` of one dataset, or of a `mixture`.
 `part_writer` makes one part, `part_work` is that work for whichever of the `runners` does it, a
 `part_pool` of several `processes` here or the `beam_runner`; `duplicates` finds what to leave out,
 `assembly` joins the parts, and `prepare_summary` says what came of it; `inspection` shows it.
-`tfds_builder` makes a TFDS dataset of a corpus. `tokenizer_folder` makes a tokenizer from a corpus
-(`byte_bpe`, `char_bpe`) or of published files (`json_tokenizer`, `sentencepiece_model`), in the
-layout that `transformers_layout` has. All write through `output_folder`, which is all or nothing,
-and show their `progress`.
+`tables` reads rows of named columns, and `json_file` a whole file of JSON, for the tasks that a
+model is fine-tuned for. `tfds_builder` makes a TFDS dataset of a corpus. `tokenizer_folder` makes a
+tokenizer from a corpus (`byte_bpe`, `char_bpe`) or of published files (`json_tokenizer`,
+`sentencepiece_model`), in the layout that `transformers_layout` has. All write through
+`output_folder`, which is all or nothing, and show their `progress`.
 """

@@ -3,6 +3,7 @@
 A split of a TFDS dataset is taken for one file.
 """
 
+import contextlib
 import dataclasses
 import glob
 import io
@@ -106,23 +107,38 @@ def find_files(inputs: Sequence[str]) -> list[InputFile]:
             split = TfdsSplit(name)
             files.setdefault(name, InputFile(name, split.bytes, split.modified_ns))
             continue
-        try:
+        with _errors_told(name):
             for path in _matches(name):
                 # Whatever it is called: text that is read twice counts twice.
                 identity = str(path if _is_remote(str(path)) else path.resolve())
                 files.setdefault(identity, _describe(path))
-        except OSError as error:
-            raise UserError(
-                f"The input {error.filename or name} cannot be read: {error.strerror or error}."
-            ) from error
-        except ImportError as error:  # What reads remote paths is not installed.
-            raise UserError(
-                f"The input {name} is on remote storage: {error}. For gs:// paths, "
-                "pip install 'roberta-jax[gcs]' installs it."
-            ) from error
     if not sum(file.bytes for file in files.values()):
         raise UserError(f"The input is empty: {', '.join(list(files)[:5])} without a single byte.")
     return list(files.values())
+
+
+def input_file(name: str) -> InputFile:
+    """The file of this name, whatever its type; UserError when it cannot be read."""
+    with _errors_told(name):
+        path = path_of(name)
+        if path.is_dir():
+            raise UserError(f"The input {name} is a folder; give a file.")
+        return _describe(path)
+
+
+@contextlib.contextmanager
+def _errors_told(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"The input {error.filename or name} cannot be read: {error.strerror or error}."
+        ) from error
+    except ImportError as error:  # What reads remote paths is not installed.
+        raise UserError(
+            f"The input {name} is on remote storage: {error}. For gs:// paths, "
+            "pip install 'roberta-jax[gcs]' installs it."
+        ) from error
 
 
 def overlap(files: Sequence[InputFile], others: Sequence[InputFile]) -> list[str]:
@@ -155,7 +171,7 @@ def on_this_machine(path: str) -> str:
 
 
 def _matches(name: str) -> list[Any]:
-    path = _path(name)
+    path = path_of(name)
     if path.is_dir():
         inside = path.glob("*") if _is_remote(name) else _below(path)
         found = sorted(match for match in inside if _has_known_suffix(match) and not match.is_dir())
@@ -189,7 +205,7 @@ def _glob(name: str) -> Iterator[Any]:
     if not _is_remote(name):
         return (pathlib.Path(match) for match in glob.glob(name, recursive=True))
     root, _, pattern = name.partition("://")[2].partition("/")
-    return iter(_path(f"{name.partition('://')[0]}://{root}").glob(pattern))
+    return iter(path_of(f"{name.partition('://')[0]}://{root}").glob(pattern))
 
 
 def _describe(path: Any) -> InputFile:
@@ -199,7 +215,7 @@ def _describe(path: Any) -> InputFile:
     return InputFile(path=str(path), bytes=status.length, modified_ns=int(status.mtime) * 10**9)
 
 
-def _path(name: str) -> Any:
+def path_of(name: str) -> Any:
     """A pathlib path, or one of the same interface for what is not local."""
     if not _is_remote(name):
         return pathlib.Path(name).expanduser()
@@ -225,7 +241,7 @@ def _suffix_list() -> str:
 def open_stored(file: InputFile) -> BinaryIO:
     """The bytes of a file as stored; raises UserError when it cannot be read."""
     try:
-        return _path(file.path).open("rb")
+        return path_of(file.path).open("rb")
     except OSError as error:
         raise unreadable(file, error) from error
 

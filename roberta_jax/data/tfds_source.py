@@ -24,6 +24,13 @@ def is_tfds(name: str) -> bool:
     return name.startswith(PREFIX)
 
 
+def splits_of(name: str) -> list[str]:
+    """The splits of `tfds:NAME/CONFIG`; UserError when the dataset is not there."""
+    import tensorflow_datasets as tfds  # Slow to import, and needed for such inputs only.
+
+    return list(_builder(tfds, name.removeprefix(PREFIX)).info.splits)
+
+
 class TfdsSplit:
     """A split, or slice of one, that is on disk.
 

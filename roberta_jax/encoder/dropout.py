@@ -22,7 +22,7 @@ def mix(x: jax.Array) -> jax.Array:
     return x ^ (x >> 16)
 
 
-def row_keys(seed: int, step: jax.Array, num_rows: int) -> jax.Array:
+def row_keys(seed: int | jax.Array, step: jax.Array, num_rows: int) -> jax.Array:
     """One dropout key for each row of the global batch of this step: [num_rows] uint32."""
     step_key = mix(mix(jnp.uint32(seed) + jnp.uint32(0x9E3779B9)) ^ step.astype(jnp.uint32))
     return mix(step_key + mix(jnp.arange(num_rows, dtype=jnp.uint32)))

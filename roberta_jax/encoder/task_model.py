@@ -25,11 +25,14 @@ class TaskHead:
       task: one of TASKS.
       num_outputs: classes; 1 for choice, 2 for span.
       dropout_rate: on what the head projects.
+      answerable: of span: beside it, a classifier on `<s>` tells whether the row has an answer
+        (paper section 5.2).
     """
 
     task: str
     num_outputs: int
     dropout_rate: float = 0.1
+    answerable: bool = False
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -37,6 +40,8 @@ class TaskHead:
         only = {"choice": 1, "span": 2}.get(self.task, self.num_outputs)
         if self.num_outputs != only or only < 1:
             raise ValueError(f"num_outputs is {self.num_outputs}; {self.task} has {max(only, 1)}.")
+        if self.answerable and self.task != "span":
+            raise ValueError(f"answerable belongs to span, not to {self.task}.")
 
 
 class TaskModel(Encoder):
@@ -58,6 +63,11 @@ class TaskModel(Encoder):
             # Spans are projected without dropout.
             rate = 0.0 if head.task == "span" else rate
             self.head = TokenHead(config, outputs, rate, rngs=rngs)
+        if head.answerable:
+            own = nnx.Rngs(jax.random.fold_in(key, 3))  # See `MaskedLanguageModel`.
+            self.answerable_head = SentenceHead(
+                config, 1, head.dropout_rate, drop_input=True, rngs=own
+            )
 
     def __call__(
         self,
@@ -77,8 +87,24 @@ class TaskModel(Encoder):
           [B, C] float32 for classification and choice, [B, T, C] for spans (C = 2: first, last)
           and tokens.
         """
+        return self.outputs(tokens, keys, token_types=token_types)[0]
+
+    def outputs(
+        self,
+        tokens: jax.Array,
+        keys: jax.Array | None = None,
+        *,
+        token_types: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """The scores of the call, and [B] float32, the logit of "the row has an answer".
+
+        The second is None for a head that is not `answerable`.
+        """
         states = self.states(tokens, keys, token_types=token_types)
-        return self.head(states, site_keys(keys, _HEAD_SITE))
+        scores = self.head(states, site_keys(keys, _HEAD_SITE))
+        if not hasattr(self, "answerable_head"):
+            return scores, None
+        return scores, self.answerable_head(states, site_keys(keys, _HEAD_SITE + 1))[:, 0]
 
 
 def init_task_params(config: EncoderConfig, head: TaskHead, key: jax.Array) -> Params:

@@ -14,6 +14,7 @@ from roberta_jax.interop.host_mesh import host_mesh
 from roberta_jax.interop.huggingface import family_of, is_huggingface_folder, write_huggingface
 from roberta_jax.interop.model_card import CARD_NAME, is_our_card, model_card
 from roberta_jax.interop.names import has_next_sentence
+from roberta_jax.interop.transformers_config import read_config_json
 from roberta_jax.train.restore import load_run, load_run_tokenizer
 from roberta_jax.train.workdir import CHECKPOINTS_FOLDER, ORIGIN_FILE
 
@@ -41,7 +42,7 @@ def export_model(
       UserError: there is no such checkpoint, or something else is at `output`; nothing was written.
     """
     workdir, target = local_path(workdir), local_path(output)
-    _check_output(target, overwrite)
+    check_output(target, overwrite)
     mesh = host_mesh()
     with jax.set_mesh(mesh):
         config, params, chosen = load_run(workdir, mesh, step=step)
@@ -69,8 +70,11 @@ def export_model(
     say(f"{family}, step {chosen:,}, {dtype}, {size / 1e6:,.1f} MB, written to {target}")
 
 
-def _check_output(target: pathlib.Path, overwrite: bool) -> None:
-    """What somebody else wrote, the model that was imported for example, is never replaced."""
+def check_output(target: pathlib.Path, overwrite: bool) -> None:
+    """Raises UserError where an export cannot be written.
+
+    What somebody else wrote, the model that was imported for example, is never replaced.
+    """
     ours = is_huggingface_folder(target) and is_our_card(target / CARD_NAME)
     if target.exists() and not (overwrite and ours):
         raise UserError(
@@ -79,6 +83,13 @@ def _check_output(target: pathlib.Path, overwrite: bool) -> None:
             + "Choose another --output"
             + (", or --overwrite to replace it." if ours else ".")
         )
+
+
+def origin_family(folder: pathlib.Path) -> str:
+    """The architecture that an imported workdir or a Hugging Face folder names; "" for others."""
+    if is_huggingface_folder(folder):
+        return str(read_config_json(folder)["model_type"])
+    return str(_read_origin(folder).get("family", ""))
 
 
 def _read_origin(workdir: pathlib.Path) -> dict[str, Any]:

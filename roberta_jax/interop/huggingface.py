@@ -13,13 +13,14 @@ from roberta_jax.config import EncoderConfig
 from roberta_jax.data.tokenizer import Tokenizer
 from roberta_jax.data.tokenizer_folder import load_tokenizer
 from roberta_jax.encoder.model import Params
-from roberta_jax.encoder.task_model import TaskHead
+from roberta_jax.encoder.task_model import TASKS, TaskHead
 from roberta_jax.errors import UserError
-from roberta_jax.interop.names import has_next_sentence
+from roberta_jax.interop.names import class_name, family_and_task, has_next_sentence
 from roberta_jax.interop.tensor_files import SINGLE_NAME, open_tensors, write_tensors
 from roberta_jax.interop.transformers_config import (
     CONFIG_NAME,
     TASKS_WITH_LABELS,
+    class_labels,
     config_json,
     encoder_config,
     read_config_json,
@@ -32,6 +33,8 @@ from roberta_jax.interop.weights import (
 )
 
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+# What a head for classification may be there for.
+_PROBLEM_TYPES = ("single_label_classification", "regression")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,80 @@ def read_huggingface(
         tokenizer=tokenizer,
         left_out=left_out,
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ForeignTaskModel(ForeignModel):
+    """An encoder with the head of a task that another system made.
+
+    Attributes:
+      head: which; without dropout.
+      labels: names of the classes by number, of classification and tokens; one of a regression,
+        whose head is that of a classification with one output.
+    """
+
+    head: TaskHead
+    labels: tuple[str, ...]
+
+
+def read_huggingface_task(
+    folder: pathlib.Path, *, put: Callable[[str, np.ndarray], Any] = lambda path, array: array
+) -> ForeignTaskModel:
+    """Reads a model of one of transformers' classes for tasks, such as …ForQuestionAnswering.
+
+    Args:
+      folder: config.json, safetensors, the tokenizer's files.
+      put: places a weight, given its path, as soon as it is read.
+
+    Raises:
+      UserError: as for `read_huggingface`; also a model without the head of a task, and one that
+        gives a row several classes at once.
+    """
+    values = read_config_json(folder)
+    family = values["model_type"]
+    task = _task_of(values, folder)
+    labels = class_labels(values, folder) if task in TASKS_WITH_LABELS else ()
+    problem = values.get("problem_type", _PROBLEM_TYPES[0])
+    if task == "classification" and (
+        problem not in _PROBLEM_TYPES or (problem == "regression" and len(labels) > 1)
+    ):
+        raise UserError(
+            f"The model in {folder} has problem_type={problem!r} with {len(labels)} outputs, which "
+            "is not supported: here a row has one class, or is given one number."
+        )
+    config = encoder_config(values, folder)
+    tokenizer = load_tokenizer(folder)
+    check_tokenizer(config, tokenizer, str(folder))
+    num_outputs = {"choice": 1, "span": 2}.get(task, len(labels))
+    head = TaskHead(task=task, num_outputs=num_outputs, dropout_rate=0.0)
+    params, left_out = read_weights(
+        open_tensors(folder), config, family, str(folder), head=head, put=put
+    )
+    drop_empty_token_types(config, params)
+    return ForeignTaskModel(
+        family=family,
+        config=config,
+        params=params,
+        tokenizer=tokenizer,
+        left_out=left_out,
+        head=head,
+        labels=labels,
+    )
+
+
+def _task_of(values: dict[str, Any], folder: pathlib.Path) -> str:
+    """One of `encoder.task_model.TASKS`, by the class that `config.json` names."""
+    named = values.get("architectures")
+    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    found = next((pair for pair in map(family_and_task, names) if pair), None)
+    if found is None or found[0] != values["model_type"] or found[1] not in TASKS:
+        classes = ", ".join(class_name(values["model_type"], task) for task in TASKS)
+        raise UserError(
+            f"The model in {folder} has no head for a task: its config.json says architectures: "
+            f"{names}. Supported are {classes}. Another model has to be fine-tuned first: "
+            f"`roberta-jax finetune --init_from={folder}`."
+        )
+    return found[1]
 
 
 def check_tokenizer(config: EncoderConfig, tokenizer: Tokenizer, place: str) -> None:

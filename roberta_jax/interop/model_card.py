@@ -8,7 +8,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from roberta_jax.config import PhaseConfig, PretrainConfig
+from roberta_jax.config import EncoderConfig, PhaseConfig, PretrainConfig
 from roberta_jax.data.manifest import Manifest
 from roberta_jax.encoder.model import count_params
 from roberta_jax.errors import UserError
@@ -18,14 +18,14 @@ from roberta_jax.train.workdir import METRICS_FILE
 from roberta_jax.version import __version__
 
 CARD_NAME = "README.md"
-_TAG = "- roberta_jax"  # A line of the front matter.
+CARD_TAG = "- roberta_jax"  # A line of the front matter.
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "tokenizers")
 
 
 def is_our_card(path: pathlib.Path) -> bool:
     """Whether `model_card` wrote a file."""
     try:
-        return _TAG in path.read_text(encoding="utf-8").splitlines()
+        return CARD_TAG in path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return False
 
@@ -59,19 +59,19 @@ def model_card(
         f"# {name}",
         _introduction(config, record, lines, step, origin),
         _usage(mask_token),
-        "## Architecture\n\n" + _table(_architecture(config, family)),
+        "## Architecture\n\n" + card_table(architecture_rows(config.encoder, family)),
     ]
     if not origin:
         sections += [
             "## Training data\n\n" + _data(config, record),
-            "## Training\n\n" + _table(_recipe(config, step)),
+            "## Training\n\n" + card_table(_recipe(config, step)),
             "## Evaluation\n\n" + _evaluation(lines),
         ]
     sections += [
         "## Limits\n\nA masked language model repeats what its text says, errors and prejudices "
         "included. It was not tested here for any use"
         + ("." if origin else " beyond the figures above."),
-        "## Versions\n\n" + _versions(),
+        "## Versions\n\n" + card_versions(),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -86,7 +86,7 @@ def _front_matter(family: str, mask_token: str) -> str:
             "tags:",
             f"- {family}",
             "- masked-lm",
-            _TAG,
+            CARD_TAG,
             "---",
         ]
     )
@@ -130,8 +130,8 @@ def _usage(mask_token: str) -> str:
     )
 
 
-def _architecture(config: PretrainConfig, family: str) -> dict[str, Any]:
-    encoder = config.encoder
+def architecture_rows(encoder: EncoderConfig, family: str) -> dict[str, Any]:
+    """What a card's table says of the encoder, of this family of transformers."""
     rows = {
         "layers": encoder.num_layers,
         "hidden size": encoder.hidden_size,
@@ -160,9 +160,9 @@ def _data(config: PretrainConfig, record: Mapping[str, Any]) -> str:
         manifest = None
     # The dataset need not be on this machine any more, and another one may be in its place.
     if manifest is None or manifest.fingerprint != record["data_fingerprint"]:
-        return _table({"dataset": name, "tokenizer": f"fingerprint {fingerprint}"})
+        return card_table({"dataset": name, "tokenizer": f"fingerprint {fingerprint}"})
     train = manifest.splits["train"]
-    return _table(
+    return card_table(
         {
             "dataset": name,
             "documents": f"{train.documents:,}",
@@ -272,7 +272,7 @@ def _evaluation(lines: Sequence[Mapping[str, Any]]) -> str:
         "perplexity": ("perplexity", "{:,.3f}"),
         "accuracy": ("masked_accuracy", "{:.2%}"),
     }
-    return f"On held-out rows, at step {last['step']:,}, over the masked tokens:\n\n" + _table(
+    return f"On held-out rows, at step {last['step']:,}, over the masked tokens:\n\n" + card_table(
         {
             # Null stands for what is no number any more.
             name: "not finite" if last[key] is None else text.format(last[key])
@@ -281,12 +281,14 @@ def _evaluation(lines: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _versions() -> str:
+def card_versions() -> str:
+    """With what the model was exported."""
     versions = {"roberta_jax": __version__, "Python": platform.python_version()}
     versions |= {package: importlib.metadata.version(package) for package in _PACKAGES}
     return "Exported with " + ", ".join(f"{name} {text}" for name, text in versions.items()) + "."
 
 
-def _table(rows: dict[str, Any]) -> str:
+def card_table(rows: dict[str, Any]) -> str:
+    """A table of two columns without a head."""
     lines = [f"| {name} | {str(value).replace('|', '/')} |" for name, value in rows.items()]
     return "\n".join(["| | |", "|---|---|", *lines])

@@ -125,6 +125,19 @@ def class_name(family: str, task: str = _MASKED_LM) -> str:
     return _CLASS_OF_FAMILY[family] + _CLASS_OF_TASK[task]
 
 
+def family_and_task(name: str) -> tuple[str, str] | None:
+    """(family, task) of a class of transformers, as `class_name` takes them; None for others."""
+    return next(
+        (
+            (family, task)
+            for family in FAMILIES
+            for task in _CLASS_OF_TASK
+            if class_name(family, task) == name
+        ),
+        None,
+    )
+
+
 # By base: the second name under which a file of a masked language model may hold a tensor, beside
 # the first name or instead of it.
 TIED_NAMES = {

@@ -127,6 +127,36 @@ def _has_next_sentence_head(values: dict[str, Any]) -> bool:
     )
 
 
+def unnamed_labels(count: int) -> tuple[str, ...]:
+    """What transformers calls classes that nobody gave a name."""
+    return tuple(f"LABEL_{number}" for number in range(count))
+
+
+def class_labels(values: dict[str, Any], folder: pathlib.Path) -> tuple[str, ...]:
+    """The names of the classes of `config.json`, by number; one name for a regression.
+
+    Raises:
+      UserError: they are not numbered from 0, or two have the same name.
+    """
+    names = values.get("id2label")
+    if names is None:
+        return unnamed_labels(2)  # The default, which transformers leaves out of the file.
+    try:
+        by_number = {int(number): str(name) for number, name in names.items()}
+        labels = tuple(by_number[number] for number in range(len(by_number)))
+    except (AttributeError, KeyError, ValueError) as error:
+        raise UserError(
+            f"{folder / CONFIG_NAME} cannot be used: id2label is {names!r}; it must give names to "
+            "the numbers 0, 1, 2 and so on."
+        ) from error
+    if not labels or len(set(labels)) < len(labels):
+        raise UserError(
+            f"{folder / CONFIG_NAME} cannot be used: id2label is {names!r}; there must be at least "
+            "one name, and no name twice."
+        )
+    return labels
+
+
 def config_json(
     config: EncoderConfig,
     family: str,
@@ -179,8 +209,13 @@ def config_json(
         "use_cache": True,
         "vocab_size": config.vocab_size,
     }
+    if head and head.task == "classification":
+        # What transformers' loss would be; it knows a regression by its one output too.
+        values["problem_type"] = (
+            "regression" if head.num_outputs == 1 else "single_label_classification"
+        )
     if head and head.task in TASKS_WITH_LABELS:
-        names = labels or tuple(f"LABEL_{number}" for number in range(head.num_outputs))
+        names = labels or unnamed_labels(head.num_outputs)
         values["id2label"] = {str(number): name for number, name in enumerate(names)}
         values["label2id"] = {name: number for number, name in enumerate(names)}
     return values

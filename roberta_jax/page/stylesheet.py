@@ -27,6 +27,7 @@ body {
 }
 h1 { font-size: 1.5rem; margin: 0 0 .25rem; }
 h2 { font-size: 1.1rem; margin: 2.5rem 0 .75rem; }
+h3 { font-size: 1rem; margin: 1.5rem 0 .5rem; }
 p.sub { color: var(--soft); margin: 0 0 1.5rem; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
@@ -39,6 +40,10 @@ tr.differs th { color: var(--ink); font-weight: 600; }
 table.config {
   font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .85em;
 }
+table.confusion { margin-bottom: 1rem; }
+table.confusion td, table.confusion thead th { padding: .3rem .8rem; text-align: right; }
+table.confusion thead th:first-child { padding-left: 0; text-align: left; }
+table.confusion small { opacity: .75; }
 .swatch {
   display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em;
 }
@@ -50,6 +55,7 @@ table.config {
 figure { margin: 0; }
 svg { display: block; width: 100%; height: auto; }
 .notes { border-left: 3px solid #f2711c; padding-left: .9rem; list-style: none; }
+.notes li + li { margin-top: .3rem; }
 .tables { display: flex; flex-wrap: wrap; gap: 0 4rem; }
 summary { cursor: pointer; font-weight: 600; font-size: 1.1rem; margin: 2.5rem 0 .75rem; }
 @media print { body { max-width: none; } figure { break-inside: avoid; } }

@@ -26,10 +26,10 @@ PARAM_SPECS: tuple[tuple[str, P], ...] = (
     (r"layers/mlp/up/bias", P(None, "tensor")),
     (r"layers/mlp/down/kernel", P(None, "tensor", "fsdp")),
     (r"layers/(attention/out|mlp/down)/bias", P()),
-    (r"(next_sentence_)?head/dense/kernel", P("fsdp", None)),
-    (r"(next_sentence_)?head/dense/bias", P()),
+    (r"((next_sentence|answerable)_)?head/dense/kernel", P("fsdp", None)),
+    (r"((next_sentence|answerable)_)?head/dense/bias", P()),
     (r"head/bias", P("tensor")),
-    (r"(next_sentence_)?head/projection/(kernel|bias)", P()),  # A few outputs.
+    (r"((next_sentence|answerable)_)?head/projection/(kernel|bias)", P()),  # A few outputs.
     (r"(norm|attention_norm|mlp_norm)/(scale|bias)", P()),
     (r"(step|count)", P()),  # Scalars of the state and of the optimizer.
 )

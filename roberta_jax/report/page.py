@@ -125,7 +125,7 @@ def _table(
 
 def _figures(runs: Sequence[RunMetrics]) -> str:
     figures = [f'<figure class="loss">{plots.inline_svg(plots.loss_figure(runs))}</figure>']
-    for quantity in plots.QUANTITIES:
+    for quantity in (*plots.probe_quantities(runs), *plots.QUANTITIES):
         if plots.has_values(runs, quantity):
             svg = plots.inline_svg(plots.quantity_figure(runs, quantity))
             figures.append(f"<figure>{svg}</figure>")

@@ -1,6 +1,6 @@
 """The figures: one quantity over the steps or the rows seen, all runs in one picture.
 
-The only importer of matplotlib. A figure is made without pyplot, so nothing is global, no window is
+A figure is made without pyplot, so nothing is global, no window is
 opened, and drawing from a training process leaves no trace.
 """
 
@@ -23,6 +23,7 @@ from roberta_jax.report.metrics import RunMetrics
 INK = "#3f3f46"  # Text and axes of an image file; on the page they take the text's colour.
 MAX_POINTS = 1000  # Of one curve; a longer one is drawn as means of neighbours.
 AXIS_LABELS = {"step": "step", "examples_seen": "rows seen"}
+PROBE_PREFIX = "probe_"  # Of the names of scores in the record.
 RUNS_BESIDE_CURVES = 3  # More runs than this have their legend below the axes.
 
 STYLE: dict[Any, Any] = {
@@ -130,6 +131,23 @@ def quantity_figure(
         if legend and drawn:
             _add_legend(figure, axes, num_runs=len(runs))
         return figure
+
+
+def probe_quantities(runs: Sequence[RunMetrics]) -> list[Quantity]:
+    """The scores of the tasks that were looked at during the runs, see `config.probe`."""
+    names = {
+        (key, (run.config.get("probe") or {}).get("task", ""))
+        for run in runs
+        for line in run.evaluation
+        for key in line
+        if key.startswith(PROBE_PREFIX)
+    }
+    return [
+        Quantity(
+            key, f"Probe: {' '.join([task, key.removeprefix(PROBE_PREFIX)]).strip()}", share=True
+        )
+        for key, task in sorted(names)
+    ]
 
 
 def has_values(runs: Sequence[RunMetrics], quantity: Quantity) -> bool:

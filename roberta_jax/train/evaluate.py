@@ -41,7 +41,7 @@ class Evaluation:
     @classmethod
     def of(cls, sums: BatchSums) -> "Evaluation":
         """From sums (on the host)."""
-        masked, pairs = sums.masked, sums.pairs
+        masked, pairs = sums.predictions, sums.pairs
         return cls(
             mean(masked.loss, masked.count),
             mean(masked.correct, masked.count),
@@ -50,9 +50,10 @@ class Evaluation:
             mean(pairs.correct, pairs.count),
         )
 
-    def entry(self) -> dict[str, float]:
+    def entry(self) -> dict[str, float | int]:
         """What a line of the metrics record has of it."""
-        values = {
+        values: dict[str, float | int] = {
+            "num_predictions": self.num_predictions,
             "loss_nats": self.loss_nats,
             "perplexity": self.perplexity,
             "masked_accuracy": self.masked_accuracy,
@@ -61,6 +62,16 @@ class Evaluation:
             values["next_sentence_loss_nats"] = self.next_sentence_loss_nats
             values["next_sentence_accuracy"] = self.next_sentence_accuracy
         return values
+
+    def text(self) -> str:
+        """What is said of it."""
+        pairs = ""
+        if not math.isnan(self.next_sentence_accuracy):
+            pairs = f", next sentence {self.next_sentence_accuracy:.1%}"
+        return (
+            f"validation loss {self.loss_nats:.4f} nats, perplexity {self.perplexity:,.2f}, "
+            f"accuracy {self.masked_accuracy:.1%}{pairs}"
+        )
 
 
 def mean(total: Any, count: Any) -> float:

@@ -36,7 +36,7 @@ class Inputs:
 class BatchSums:
     """Sums over the rows of a batch; add them, then divide once."""
 
-    masked: LossSums  # Over predictions.
+    predictions: LossSums
     pairs: NextSentenceSums  # Over pairs of segments.
     z_loss: jax.Array  # Over predictions, nats^2; 0 where it is not part of the loss.
 

@@ -9,45 +9,83 @@ from typing import Any
 import jax
 
 from roberta_jax.checkpoint.store import CheckpointStore, Restored
-from roberta_jax.config import PretrainConfig
+from roberta_jax.config import DivergenceConfig, PretrainConfig
 from roberta_jax.errors import MachineError
 from roberta_jax.parallel.processes import SharedStop
-from roberta_jax.train.console import RunConsole, train_line
+from roberta_jax.train.clock import Clock
+from roberta_jax.train.console import RunConsole
 from roberta_jax.train.divergence import Spike, observe
-from roberta_jax.train.evaluate import Evaluation, mean
-from roberta_jax.train.hardware import peak_share, step_flops
+from roberta_jax.train.evaluate import mean
 from roberta_jax.train.interrupt import InterruptWish
 from roberta_jax.train.metrics import ROLLED_BACK, MetricsLog
 from roberta_jax.train.plan import Phase, Plan
 from roberta_jax.train.programs import CompiledStep
 from roberta_jax.train.progress import Progress, Window
-from roberta_jax.train.state import TrainState
-from roberta_jax.train.step import StepMetrics
+from roberta_jax.train.telling import Evaluated, Telling
+from roberta_jax.train.update import StepMetrics
 
 # Steps that the devices may have before them. More would not make them faster, and an interrupt
 # waits for all of them.
 MOST_STEPS_IN_FLIGHT = 2
 
 
+State = Any  # What a step changes, as a tree of arrays; its buffers are donated.
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Rhythm:
+    """How often what is done between the steps; 0: at the end only.
+
+    Attributes:
+      log_every_steps: a line of the record.
+      evaluate_every_steps: an evaluation.
+      save_every_steps: a checkpoint.
+      probe_every_steps: a look at a task.
+      divergence: what is done when the loss goes astray.
+    """
+
+    log_every_steps: int
+    evaluate_every_steps: int
+    save_every_steps: int
+    divergence: DivergenceConfig
+    probe_every_steps: int = 0
+
+    @classmethod
+    def of(cls, config: PretrainConfig) -> "Rhythm":
+        """That of a pretraining run."""
+        return cls(
+            log_every_steps=config.train.log_every_steps,
+            evaluate_every_steps=config.train.evaluate_every_steps,
+            save_every_steps=config.checkpoint.save_every_steps,
+            divergence=config.divergence,
+            probe_every_steps=config.probe.every_steps,
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Hooks:
-    """What the loop calls; built by `pretrain`."""
+    """What the loop calls; built by `pretrain`, or by a trial of `finetune`."""
 
     # Compiles the step of a phase for arrays like these.
-    compile: Callable[[Phase, TrainState, dict[str, Any]], CompiledStep]
+    compile: Callable[[Phase, State, dict[str, Any]], CompiledStep]
     # Batches of a phase, from where the progress says.
     batches: Callable[[Phase, Progress], Generator[dict[str, Any]]]
-    # Of a phase's validation rows; None where there are none.
-    evaluate: Callable[[TrainState, Phase], Evaluation | None]
+    # On the validation rows of a phase; None where there are none.
+    evaluate: Callable[[State, Phase], Evaluated | None]
     record: Callable[[Progress], dict[str, Any]]  # What is stored beside a checkpoint.
     # The newest good checkpoint.
     restore: Callable[[], Restored]
+    telling: Telling
+    # Scores of a task, as fractions, and their names; None where none is looked at.
+    probe: Callable[[State], dict[str, float]] | None = None
+    # What the state becomes by an evaluation of it.
+    adopt: Callable[[State, Evaluated], State] = lambda state, evaluation: state
 
 
 def run_loop(
-    config: PretrainConfig,
+    rhythm: Rhythm,
     plan: Plan,
-    state: TrainState,
+    state: State,
     progress: Progress,
     hooks: Hooks,
     *,
@@ -58,8 +96,8 @@ def run_loop(
     """Trains until the end of the plan.
 
     Args:
-      config: the run.
-      plan: its phases in steps.
+      rhythm: of lines, evaluations and checkpoints.
+      plan: the phases of the run in steps.
       state: where to begin; its buffers are donated.
       progress: the same on the host; updated in place.
       hooks: the step, the data, the evaluation.
@@ -70,7 +108,7 @@ def run_loop(
     Returns:
       True when the run is complete, False after an interrupt; the state is saved either way.
     """
-    loop = _Loop(config, plan, state, progress, hooks, store, log, console)
+    loop = _Loop(rhythm, plan, state, progress, hooks, store, log, console)
     with InterruptWish() as wish:
         while progress.step < plan.num_steps and not loop.stopping:
             loop.run_phase(wish)
@@ -90,16 +128,16 @@ class _Loop:
 
     def __init__(
         self,
-        config: PretrainConfig,
+        rhythm: Rhythm,
         plan: Plan,
-        state: TrainState,
+        state: State,
         progress: Progress,
         hooks: Hooks,
         store: CheckpointStore,
         log: MetricsLog,
         console: RunConsole,
     ):
-        self.config, self.plan, self.hooks = config, plan, hooks
+        self.rhythm, self.plan, self.hooks = rhythm, plan, hooks
         self.state, self.progress = state, progress
         self.store, self.log, self.console = store, log, console
         self.pending: list[StepMetrics] = []  # On the device: not waited for until they are logged.
@@ -108,8 +146,8 @@ class _Loop:
         self.newest_step = progress.step  # Steps that were begun.
         self.saved_step = progress.step if progress.step in store.steps() else None
         self.started: float | None = None  # After the first compilation.
-        self.busy_seconds = self.busy_flops = 0.0  # Of the steps since, without pauses.
-        self.compiled: dict[int, CompiledStep] = {}  # By number of the phase.
+        self.busy_seconds = self.work_done = 0.0  # Of the steps since, without pauses.
+        self.compiled: dict[Any, CompiledStep] = {}  # By number of the phase and shapes.
         self.stop = SharedStop(MOST_STEPS_IN_FLIGHT)
         self.stopping = False  # After the step in hand, on all processes.
 
@@ -123,54 +161,62 @@ class _Loop:
                 f"{phase.end_step:,}, {phase.batch_size:,} rows of {phase.sequence_length} tokens"
             )
         batches = self.hooks.batches(phase, progress)
+        clock = Clock()
         with contextlib.closing(batches), contextlib.suppress(_Rollback):
-            clock = self._first_step(phase, batches)
+            self._first_step(phase, batches, clock)
             self._look(phase, wish, clock)
             while progress.step < phase.end_step and not self.stopping:
-                self._step(phase, batches)
+                self._step(phase, batches, clock)
                 clock.steps += 1
                 self._look(phase, wish, clock)
 
-    def _first_step(self, phase: Phase, batches: Generator[dict[str, Any]]) -> "_Clock":
+    def _first_step(self, phase: Phase, batches: Generator[dict[str, Any]], clock: Clock) -> None:
         """The first step of a phase, for which it is compiled; the rate is counted without it."""
         if self.progress.step == phase.first_step:
             # Losses of other batches are no measure for these.
             self.progress.recent_losses, self.progress.in_spike = [], False
-        self._step(phase, batches)
+        self._step(phase, batches, clock)
         jax.block_until_ready(self.pending)
         self.started = self.started or time.monotonic()
-        return _Clock()
+        clock.restart()
 
-    def _step(self, phase: Phase, batches: Generator[dict[str, Any]]) -> None:
+    def _step(self, phase: Phase, batches: Generator[dict[str, Any]], clock: Clock) -> None:
         batch = next(batches)
-        if phase.number not in self.compiled:
-            compiled = self.hooks.compile(phase, self.state, batch)
-            self.compiled[phase.number] = compiled
+        key = (phase.number, _shapes(batch))
+        if key not in self.compiled:
+            jax.block_until_ready(self.pending)  # The time of the steps before is theirs.
+            with clock.paused():
+                self.compiled[key] = compiled = self.hooks.compile(phase, self.state, batch)
             self.console.say(
                 f"compiled the step: lowering {compiled.lowering_seconds:.1f} s, compiling "
                 f"{compiled.compiling_seconds:.1f} s"
             )
-        self.state, metrics = self.compiled[phase.number].run(self.state, batch)
+        self.state, metrics = self.compiled[key].run(self.state, batch)
         self.pending.append(metrics)
         jax.block_until_ready(self.pending[:-MOST_STEPS_IN_FLIGHT][-1:])
         self.progress.step += 1
         seen = self.progress.rows_seen
         seen[phase.path] = seen.get(phase.path, 0) + phase.batch_size
 
-    def _look(self, phase: Phase, wish: InterruptWish, clock: "_Clock") -> None:
+    def _look(self, phase: Phase, wish: InterruptWish, clock: Clock) -> None:
         """What is due after a step: a log line, an evaluation, a checkpoint."""
-        step, train = self.progress.step, self.config.train
+        step, rhythm = self.progress.step, self.rhythm
         last = step == self.plan.num_steps
-        if step % train.log_every_steps == 0 or step == phase.end_step:
+        if step % rhythm.log_every_steps == 0 or step == phase.end_step:
             self._log(phase, clock, last=last)
         evaluation = None
-        every = train.evaluate_every_steps
+        every = rhythm.evaluate_every_steps
         if last or (every and step % every == 0):
             self._drain(phase)  # The time of the steps before is theirs.
             with clock.paused():
                 evaluation = self._evaluate(phase)
+        every = rhythm.probe_every_steps
+        if self.hooks.probe is not None and every and (last or step % every == 0):
+            self._drain(phase)
+            with clock.paused():
+                self._probe(self.hooks.probe)
         self.stopping = self.stop.due(step, wished=wish.requested)
-        if step % self.config.checkpoint.save_every_steps == 0 or last or self.stopping:
+        if step % rhythm.save_every_steps == 0 or last or self.stopping:
             self._drain(phase)
             with clock.paused():
                 self.save(evaluation)
@@ -186,9 +232,9 @@ class _Loop:
             if applied:
                 progress.window.add(metrics)
             self.newest = metrics
-            loss = mean(metrics.sums.masked.loss, metrics.sums.masked.count)
+            loss = mean(metrics.sums.predictions.loss, metrics.sums.predictions.count)
             try:
-                spike = observe(self.config.divergence, progress, loss, applied=applied)
+                spike = observe(self.rhythm.divergence, progress, loss, applied=applied)
             except MachineError as error:
                 seen = self._examples_at(self.observed, phase)
                 self.log.note("diverged", str(error), step=self.observed, examples_seen=seen)
@@ -213,7 +259,7 @@ class _Loop:
             f"robust standard deviations above the {spike.median_nats:.4f} of the steps before"
         )
         self.store.wait()
-        may = self.progress.rollbacks < self.config.divergence.max_rollbacks
+        may = self.progress.rollbacks < self.rhythm.divergence.max_rollbacks
         if not may or not self.store.steps():
             self._say("spike", text, spike.step, self._examples_at(spike.step, phase))
             return
@@ -242,21 +288,18 @@ class _Loop:
         )
         raise _Rollback
 
-    def _log(self, phase: Phase, clock: "_Clock", *, last: bool) -> None:
+    def _log(self, phase: Phase, clock: Clock, *, last: bool) -> None:
         self._drain(phase)
         assert self.newest is not None and self.started is not None
         self.store.check()
         progress, now = self.progress, time.monotonic()
-        entry = _train_entry(progress, self.newest)
+        entry = self._entry()
         if clock.steps:
-            seconds, flops = (now - clock.began) / clock.steps, step_flops(self.config, phase)
+            telling, seconds = self.hooks.telling, (now - clock.began) / clock.steps
             self.busy_seconds += seconds * clock.steps
-            self.busy_flops += flops * clock.steps
-            entry["tokens_per_second"] = phase.tokens_per_step / seconds
-            share = peak_share(flops, seconds)
-            if share is not None:
-                entry["peak_share"] = share
-            line = train_line(
+            self.work_done += telling.work(phase) * clock.steps
+            entry |= telling.rates(phase, seconds)
+            line = telling.line(
                 {"step": progress.step, **entry}, self.plan.num_steps, self.seconds_left()
             )
             self.console.progress(line, lasting=last)
@@ -270,31 +313,39 @@ class _Loop:
         step, left = self.progress.step, 0.0
         for phase in self.plan.phases:
             steps = max(phase.end_step - max(phase.first_step, step), 0)
-            left += steps * step_flops(self.config, phase)
-        return left * self.busy_seconds / self.busy_flops
+            left += steps * self.hooks.telling.work(phase)
+        return left * self.busy_seconds / self.work_done
 
-    def _evaluate(self, phase: Phase) -> Evaluation | None:
+    def _entry(self) -> dict[str, Any]:
+        assert self.newest is not None
+        progress = self.progress
+        entry: dict[str, Any] = {
+            **self.hooks.telling.entry(progress.window),
+            "learning_rate": float(self.newest.learning_rate),
+            "gradient_norm": float(self.newest.gradient_norm),
+        }
+        if progress.updates_skipped:
+            entry["updates_skipped"] = progress.updates_skipped
+        return entry
+
+    def _evaluate(self, phase: Phase) -> Evaluated | None:
         evaluation = self.hooks.evaluate(self.state, phase)
         if evaluation is None:
             return None
-        entry, step = evaluation.entry(), self.progress.step
-        pairs = ""
-        if "next_sentence_accuracy" in entry:
-            pairs = f", next sentence {entry['next_sentence_accuracy']:.1%}"
-        self.console.say(
-            f"step {step:,}: validation loss {evaluation.loss_nats:.4f} nats, perplexity "
-            f"{evaluation.perplexity:,.2f}, accuracy {evaluation.masked_accuracy:.1%}{pairs}"
-        )
-        self.log.write(
-            "eval",
-            step=step,
-            examples_seen=self.progress.examples_seen,
-            num_predictions=evaluation.num_predictions,
-            **entry,
-        )
+        step, seen = self.progress.step, self.progress.examples_seen
+        self.console.say(f"step {step:,}: {evaluation.text()}")
+        self.log.write("eval", step=step, examples_seen=seen, **evaluation.entry())
+        self.state = self.hooks.adopt(self.state, evaluation)
         return evaluation
 
-    def save(self, evaluation: Evaluation | None = None) -> None:
+    def _probe(self, probe: Callable[[State], dict[str, float]]) -> None:
+        scores, step = probe(self.state), self.progress.step
+        text = ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
+        self.console.say(f"step {step:,}: probe: {text}")
+        values = {f"probe_{name}": value for name, value in scores.items()}
+        self.log.write("eval", step=step, examples_seen=self.progress.examples_seen, **values)
+
+    def save(self, evaluation: Evaluated | None = None) -> None:
         """Begins to write a checkpoint of this step, unless there is one."""
         if self.saved_step == self.progress.step:
             return
@@ -326,33 +377,6 @@ class _Loop:
         return self.progress.examples_seen - (self.newest_step - step) * phase.batch_size
 
 
-@dataclasses.dataclass
-class _Clock:
-    """Time and steps since the last log line, pauses left out."""
-
-    began: float = dataclasses.field(default_factory=time.monotonic)
-    steps: int = 0
-
-    def restart(self) -> None:
-        """Begins to count anew."""
-        self.began, self.steps = time.monotonic(), 0
-
-    @contextlib.contextmanager
-    def paused(self) -> Generator[None]:
-        """Leaves out the time of the block."""
-        pause = time.monotonic()
-        yield
-        self.began += time.monotonic() - pause
-
-
-def _train_entry(progress: Progress, newest: StepMetrics) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        **progress.window.means().entry(),
-        "learning_rate": float(newest.learning_rate),
-        "gradient_norm": float(newest.gradient_norm),
-    }
-    if progress.window.z_loss:
-        entry["z_loss"] = mean(progress.window.z_loss, progress.window.count)
-    if progress.updates_skipped:
-        entry["updates_skipped"] = progress.updates_skipped
-    return entry
+def _shapes(batch: Any) -> tuple[Any, ...]:
+    """What a program is compiled for."""
+    return tuple(getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(batch))

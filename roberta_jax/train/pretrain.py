@@ -4,7 +4,7 @@ Each chapter is a function below or in `resume`; the loop itself is in `loop`.
 """
 
 import contextlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from roberta_jax import config as config_lib
 from roberta_jax.checkpoint.store import CheckpointStore, Restored
-from roberta_jax.config import PretrainConfig
+from roberta_jax.config import EncoderConfig, PretrainConfig, ProbeConfig
 from roberta_jax.data.loader import Loader
 from roberta_jax.data.mixture import MixedDataset, RowSource
 from roberta_jax.data.output_folder import local_path, new_folder
@@ -31,7 +31,7 @@ from roberta_jax.train import workdir as workdir_lib
 from roberta_jax.train.console import RunConsole
 from roberta_jax.train.evaluate import Evaluation, make_evaluator
 from roberta_jax.train.inputs import InputMaker
-from roberta_jax.train.loop import Hooks, run_loop
+from roberta_jax.train.loop import Hooks, Rhythm, run_loop
 from roberta_jax.train.metrics import MetricsLog
 from roberta_jax.train.plan import Phase, Plan, make_plan
 from roberta_jax.train.programs import compile_step, kept_programs, make_programs
@@ -52,10 +52,21 @@ from roberta_jax.train.same_run import (
 )
 from roberta_jax.train.shapes import check_shapes
 from roberta_jax.train.state import TrainState
+from roberta_jax.train.telling import of_pretraining
+
+# (settings, encoder, tokenizer, mesh) → weights → scores.
+ProbeMaker = Callable[
+    [ProbeConfig, EncoderConfig, Tokenizer, Mesh], Callable[[Any], dict[str, float]]
+]
 
 
 def pretrain(
-    config: PretrainConfig, workdir: str | Path, *, resume: str = "auto", init_from: str = ""
+    config: PretrainConfig,
+    workdir: str | Path,
+    *,
+    resume: str = "auto",
+    init_from: str = "",
+    make_probe: ProbeMaker | None = None,
 ) -> int:
     """Pretrains an encoder, or goes on with it.
 
@@ -67,6 +78,8 @@ def pretrain(
         later ones aside.
       init_from: workdir whose weights a new run begins with (a fresh optimizer, step 0); the
         vocabulary and the length of the rows may be others (see `transfer`).
+      make_probe: makes what looks at `config.probe.task`; see `finetune.probe`, which is above
+        this folder.
 
     Returns:
       The exit code: 0, or 130 after an interrupt with the state saved.
@@ -139,6 +152,11 @@ def pretrain(
         on_first("config", lambda: workdir_lib.write_config(workdir, config))
         on_first("tokenizer", lambda: keep_tokenizer(tokenizer, workdir))
 
+        probe = None
+        if config.probe.every_steps:
+            assert make_probe is not None, "the command line gives it"
+            probe = make_probe(config.probe, config.encoder, tokenizer, mesh)
+
         # ---- The loop --------------------------------------------------------------------------
         evaluator = make_evaluator(config.encoder, maker, mesh)
 
@@ -164,6 +182,8 @@ def pretrain(
             evaluate=evaluate,
             record=lambda progress: checkpoint_record(config, data, progress),
             restore=restore_newest,
+            telling=of_pretraining(config),
+            probe=None if probe is None else lambda state: probe(state.evaluated),
         )
         after_step = -1 if restored is None else progress.step
         with MetricsLog(workdir, after_step=after_step, writes=is_first()) as log:
@@ -173,7 +193,14 @@ def pretrain(
                 log.note(event, message, step=progress.step, examples_seen=progress.examples_seen)
             with explained_memory(plan):
                 complete = run_loop(
-                    config, plan, state, progress, hooks, store=store, log=log, console=console
+                    Rhythm.of(config),
+                    plan,
+                    state,
+                    progress,
+                    hooks,
+                    store=store,
+                    log=log,
+                    console=console,
                 )
         if complete:
             console.say(f"done: {progress.step:,} steps, checkpoints in {checkpoints}")

@@ -18,7 +18,8 @@ from roberta_jax.parallel.tables import batch_sharding, shardings
 from roberta_jax.train.inputs import InputMaker
 from roberta_jax.train.plan import Plan
 from roberta_jax.train.state import TrainState, init_state
-from roberta_jax.train.step import StepMetrics, make_step
+from roberta_jax.train.step import make_step
+from roberta_jax.train.update import StepMetrics
 
 Step = Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, StepMetrics]]
 

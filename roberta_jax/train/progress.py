@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from roberta_jax.train.evaluate import Evaluation, mean
-from roberta_jax.train.step import StepMetrics
+from roberta_jax.train.update import StepMetrics
 
 
 @dataclasses.dataclass
@@ -23,9 +23,9 @@ class Window:
 
     def add(self, metrics: StepMetrics) -> None:
         """Adds the sums of one step (already on the host) whose update was applied."""
-        self.loss += float(metrics.sums.masked.loss)
-        self.correct += float(metrics.sums.masked.correct)
-        self.count += float(metrics.sums.masked.count)
+        self.loss += float(metrics.sums.predictions.loss)
+        self.correct += float(metrics.sums.predictions.correct)
+        self.count += float(metrics.sums.predictions.count)
         self.pair_loss += float(metrics.sums.pairs.loss)
         self.pairs_correct += float(metrics.sums.pairs.correct)
         self.pairs += float(metrics.sums.pairs.count)

@@ -26,7 +26,7 @@ class TrainState:
         return self.average or self.params
 
 
-def init_key(seed: int) -> jax.Array:
+def init_key(seed: int | jax.Array) -> jax.Array:
     """The key of the initial weights.
 
     A branch of the seed's key, not that key itself: its other branches serve other purposes.

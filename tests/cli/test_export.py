@@ -6,6 +6,7 @@ import re
 import pytest
 
 from roberta_jax.cli.main import main
+from tests.finetune import models
 from tests.interop import foreign
 
 TEXT = "The old river <mask> over the bridge."
@@ -40,6 +41,26 @@ def test_the_flags(complete, tmp_path, capfd):
     assert "exists. Choose another --output, or --overwrite to replace it" in paragraph(capfd)
     assert main(["export", *flags, "--overwrite"]) == 0
     assert json.loads((output / "config.json").read_text())["dtype"] == "float32"
+
+
+def test_a_fine_tuned_model_becomes_a_class_for_its_task(tmp_path, capfd):
+    models.write_model(tmp_path / "run" / "moods" / "model")
+    flags = [f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'out'}"]
+    assert main(["export", *flags, "--step=3"]) == 2
+    assert "is a fine-tuned model and has no steps; leave --step=3 out" in paragraph(capfd)
+    assert main(["export", *flags]) == 0
+    said = capfd.readouterr()
+    assert said.err == ""
+    name = "RobertaForSequenceClassification"
+    output = re.escape(str(tmp_path / "out"))
+    assert re.fullmatch(rf"{name}, moods, float32, \d\.\d MB, written to {output}\n", said.out)
+    answers = []
+    for folder in ("run", "out"):
+        assert main(["predict", f"--model={tmp_path / folder}", "--top_k=3", TEXT]) == 0
+        answers.append(capfd.readouterr().out)
+    assert answers[0] == answers[1] and answers[0].count("%") == 3
+    assert main(["export", *flags, "--overwrite", "--dtype=bfloat16"]) == 0
+    assert "moods, bfloat16, " in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ def test_the_flags_reach_the_run(recipe, monkeypatch):
     monkeypatch.setattr(pretrain_module, "pretrain", pretrain)
     flags = ("--resume=must", "--init_from=other", "--config.train.duration=99 steps")
     assert command(recipe, "a", *flags) == 7
+    assert callable(seen.pop("make_probe"))
     assert seen == {
         "resume": "must",
         "init_from": "other",

@@ -97,3 +97,12 @@ def test_field_paths_name_the_phases_by_number():
     durations = {name: value for name, value in paths.items() if name.startswith("phases")}
     assert durations["phases[0].duration"] == "90%" and durations["phases[1].duration"] == "10%"
     assert len(durations) == 2 * len(dataclasses.fields(c.PhaseConfig))
+
+
+def test_a_field_is_set_by_the_path_that_names_it():
+    config = c.FinetuneConfig()
+    for name, value in (("seed", 5), ("fit.epochs", 2.5), ("optimizer.clip_global_norm", 1.0)):
+        c.set_field(config, name, value)
+        assert c.field_paths(config)[name] == value
+    with pytest.raises(AttributeError):
+        c.set_field(config, "fit.epoch", 1.0)

@@ -13,11 +13,13 @@ import pytest
 from roberta_jax import config as c
 from roberta_jax.config.duration import Duration
 from roberta_jax.errors import UserError
+from roberta_jax.tasks.catalogue import TASKS
 
 ROOT = pathlib.Path(__file__).parents[2]
 PACKAGE = ROOT / "roberta_jax"
 CONFIG_FILES = sorted((ROOT / "configs" / "pretrain").glob("*.py"))
 BATCHES = ("256", "2k", "8k")  # The arguments of base_batch.
+FINETUNE_FILES = sorted((ROOT / "configs" / "finetune").glob("*.py"))
 CARDS = [path.stem for path in CONFIG_FILES] + [f"base_batch:{batch}" for batch in BATCHES]
 
 # What the table of published values holds of every card, in this order of words.
@@ -177,6 +179,27 @@ PUBLISHED["base_batch"] = PUBLISHED["base_batch:256"]
 PUBLISHED["fairseq"] = PUBLISHED["fairseq:2k"]
 
 
+# fairseq's README.glue.md: peak rate, rows, updates, updates of warm-up. Those are ten epochs.
+FAIRSEQ_GLUE = {
+    "cola": (1e-5, 16, 5_336, 320),
+    "mnli": (1e-5, 32, 123_873, 7_432),
+    "mrpc": (1e-5, 16, 2_296, 137),
+    "qnli": (1e-5, 32, 33_112, 1_986),
+    "qqp": (1e-5, 32, 113_272, 28_318),
+    "rte": (2e-5, 16, 2_036, 122),
+    "sst2": (1e-5, 32, 20_935, 1_256),
+    "stsb": (2e-5, 16, 3_598, 214),
+}
+# The paper's table 10, and BERT's window: rate, batch, decay, epochs, tokens.
+PAPER_OTHERS = {
+    "squad:squad1": ("squad1", 1.5e-5, 48, 0.01, 2.0, 384),
+    "squad:squad2": ("squad2", 1.5e-5, 48, 0.01, 2.0, 384),
+    "race": ("race", 1e-5, 16, 0.1, 4.0, 0),
+}
+GLUE_TASKS = (*FAIRSEQ_GLUE, "wnli")
+FINETUNE_CARDS = ["glue", *(f"glue:{task}" for task in GLUE_TASKS), *PAPER_OTHERS]
+
+
 def load(path):
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
@@ -184,10 +207,10 @@ def load(path):
     return module
 
 
-def load_card(name):
+def load_card(name, folder="pretrain"):
     """The module and the config of "stem" or "stem:argument"."""
     stem, *argument = name.split(":")
-    module = load(ROOT / "configs" / "pretrain" / f"{stem}.py")
+    module = load(ROOT / "configs" / folder / f"{stem}.py")
     return module, module.get_config(*argument)
 
 
@@ -217,12 +240,24 @@ def lengths_in_steps(config):
 
 def settings():
     """(section, field) of every setting; "config" at the top, and "phase" in a phase."""
-    paths = c.field_paths(c.PretrainConfig())
     return [
-        *(tuple(path.split(".")) if "." in path else ("config", path) for path in paths),
+        *section_and_field(c.PretrainConfig()),
         ("config", "phases"),
         *(("phase", field.name) for field in dataclasses.fields(c.PhaseConfig)),
     ]
+
+
+def section_and_field(config):
+    return [
+        tuple(path.split(".")) if "." in path else ("config", path)
+        for path in c.field_paths(config)
+    ]
+
+
+def finetune_settings():
+    """Those of sections that pretraining doesn't have; the others are passed on as a whole."""
+    own = ("config", "data", "table", "model", "fit")
+    return [setting for setting in section_and_field(c.FinetuneConfig()) if setting[0] in own]
 
 
 def last_name(node):
@@ -263,29 +298,28 @@ def sections_and_methods():
         for node in tree.body
         if isinstance(node, ast.ClassDef)
     }
-    default = c.PretrainConfig()
-    sections = {field.name: getattr(default, field.name) for field in dataclasses.fields(default)}
-    names = {
-        section: type(value).__name__
-        for section, value in sections.items()
-        if dataclasses.is_dataclass(value)
-    }
-    names |= {"config": "PretrainConfig", "phase": "PhaseConfig"}
+    names = {("phase", "PhaseConfig")}
+    for config in (c.PretrainConfig(), c.FinetuneConfig()):
+        names |= {("config", type(config).__name__)} | {
+            (field.name, type(section).__name__)
+            for field in dataclasses.fields(config)
+            if dataclasses.is_dataclass(section := getattr(config, field.name))
+        }
     return {
         (section, method.name): {
             (section if owner == "self" else owner, field) for owner, field in reads(method)
         }
-        for section, name in names.items()
+        for section, name in names
         for method in classes[name].body
         if isinstance(method, ast.FunctionDef) and method.name != "validate"
     }
 
 
 @functools.cache
-def reads_of_the_package():
-    """What the package reads of a config: to obey it, neither to check it nor to explain it."""
+def reads_of(folder):
+    """What a folder reads of a config: to obey it, neither to check it nor to explain it."""
     found = set()
-    for path in PACKAGE.rglob("*.py"):
+    for path in folder.rglob("*.py"):
         if PACKAGE / "config" not in path.parents and path != PACKAGE / "train" / "explain.py":
             found |= reads(ast.parse(path.read_text()))
     methods = sections_and_methods()
@@ -353,9 +387,114 @@ def test_a_batch_that_the_paper_does_not_have_is_refused_with_those_that_it_has(
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
 
 
+# ---- Fine-tuning --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FINETUNE_CARDS)
+def test_a_fine_tuning_config_loads_validates_and_survives_a_round_trip(name):
+    _, config = load_card(name, "finetune")
+    config.validate()
+    assert c.from_dict(c.FinetuneConfig, c.to_dict(config)) == config
+    # Adam, the decay and the schedule are the same everywhere (paper, section 3.1 and table 10).
+    optimizer, schedule = config.optimizer, config.schedule
+    assert (optimizer.beta1, optimizer.beta2, optimizer.epsilon) == (0.9, 0.98, 1e-6)
+    assert (optimizer.kind, optimizer.clip_global_norm) == ("adamw", math.inf)
+    assert (schedule.kind, schedule.final_share) == ("linear", 0.0)
+    model = config.model
+    assert not model.random_weights
+    assert {
+        model.embedding_dropout_rate,
+        model.dropout_rate,
+        model.attention_dropout_rate,
+        model.head_dropout_rate,
+    } == {0.1}
+
+
+def test_every_published_task_has_a_card():
+    assert {path.stem for path in FINETUNE_FILES} == {
+        name.partition(":")[0] for name in FINETUNE_CARDS
+    }
+    found = {load_card(name, "finetune")[1].task for name in FINETUNE_CARDS}
+    assert found == {*TASKS, "all"}
+
+
+@pytest.mark.parametrize("path", FINETUNE_FILES, ids=lambda path: path.stem)
+def test_a_fine_tuning_config_is_a_recipe_card(path):
+    text = load(path).__doc__
+    for heading in ("Command", "Hardware", "Result", "Source"):
+        assert f"\n{heading} " in text
+    assert f"--config=configs/finetune/{path.name}" in text
+    assert "published" in text and "not measured here" in text
+
+
+@pytest.mark.parametrize("task", FAIRSEQ_GLUE)
+def test_a_task_of_glue_has_fairseq_s_settings(task):
+    rate, batch_size, updates, warmup = FAIRSEQ_GLUE[task]
+    _, config = load_card(f"glue:{task}", "finetune")
+    assert config.task == task and config.optimizer.weight_decay == 0.1
+    assert (config.optimizer.peak_learning_rate, config.fit.batch_size) == (rate, batch_size)
+    assert config.fit.epochs == 10.0
+    share = Duration.parse(config.schedule.warmup, "warmup")
+    assert share.unit == "%" and share.number / 100 == pytest.approx(warmup / updates, rel=0.01)
+
+
+def test_other_tasks_have_the_settings_of_their_likes():
+    _, wnli = load_card("glue:wnli", "finetune")
+    _, rte = load_card("glue:rte", "finetune")
+    wnli.task = "rte"
+    assert wnli == rte
+    _, every = load_card("glue", "finetune")
+    assert load_card("glue:all", "finetune")[1] == every and every.task == "all"
+
+
+@pytest.mark.parametrize("name", PAPER_OTHERS)
+def test_squad_and_race_have_the_paper_s_settings(name):
+    _, config = load_card(name, "finetune")
+    assert PAPER_OTHERS[name] == (
+        config.task,
+        config.optimizer.peak_learning_rate,
+        config.fit.batch_size,
+        config.optimizer.weight_decay,
+        config.fit.epochs,
+        config.data.max_length,
+    )
+    assert config.schedule.warmup == "6%"
+    data = config.data
+    assert (data.window_stride, data.max_question_tokens, data.max_option_tokens) == (128, 64, 128)
+
+
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [("glue:squad1", "all, cola"), ("glue:SST-2", "sst2"), ("squad:squad3", "squad1, squad2")],
+)
+def test_a_task_that_a_card_does_not_have_is_refused_with_those_that_it_has(name, there):
+    with pytest.raises(UserError, match=f"'{name.partition(':')[2]}'.*{there}") as caught:
+        load_card(name, "finetune")
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+# ---- Nothing is set in vain ---------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(("section", "field"), settings())
 def test_every_setting_is_read_somewhere(section, field):
-    assert is_read(section, field, reads_of_the_package()), "an option that nothing reads"
+    assert is_read(section, field, reads_of(PACKAGE)), "an option that nothing reads"
+
+
+@pytest.mark.parametrize(("section", "field"), finetune_settings())
+def test_every_setting_of_fine_tuning_is_read_there(section, field):
+    found = reads_of(PACKAGE / "finetune")
+    # A section is called `settings` where it is an argument.
+    read = is_read(section, field, found) or ("settings", field) in found
+    assert read, "an option that nothing reads"
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(c.ProbeConfig)])
+def test_every_setting_of_a_probe_is_read_by_it(field):
+    """Or by the loop, which knows when one is due."""
+    found = reads(ast.parse((PACKAGE / "finetune" / "probe.py").read_text()))
+    loop = reads(ast.parse((PACKAGE / "train" / "loop.py").read_text()))
+    assert ("config", field) in found or ("probe", field) in loop
 
 
 def test_what_only_checks_or_writes_a_setting_does_not_read_it():

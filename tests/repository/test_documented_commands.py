@@ -22,6 +22,7 @@ PAGES = [
     *sorted(path for path in (ROOT / "tools" / "launch").rglob("*") if path.is_file()),
 ]
 FIELDS = set(c.field_paths(c.PretrainConfig()))
+FINETUNE_FIELDS = set(c.field_paths(c.FinetuneConfig()))
 PHASE_FIELDS = {f"phases[].{name}" for name in c.field_paths(c.PhaseConfig())}
 HELP = {"help", "version"}
 
@@ -51,6 +52,13 @@ def flags_of(verb):
     return names | {f"no{name}" for name in names}
 
 
+def is_field(field, verb):
+    """Whether the config of a verb has it."""
+    if verb == "finetune":
+        return field in FINETUNE_FIELDS
+    return field in FIELDS or re.sub(r"\[\d+\]", "[]", field) in PHASE_FIELDS
+
+
 def missing(config):
     """Whether it is the name of a shipped config, perhaps with an argument, that is not shipped."""
     shipped = re.fullmatch(r"(configs/[\w./-]+\.py)(:\w+)?", config)
@@ -69,8 +77,7 @@ def complaints(command):
             continue
         name, _, value = word[2:].rstrip(".,:)").partition("=")
         if name.startswith("config."):
-            field = name.removeprefix("config.")
-            if field not in FIELDS and re.sub(r"\[\d+\]", "[]", field) not in PHASE_FIELDS:
+            if not is_field(name.removeprefix("config."), verb):
                 found.append(f"--{name} is not a field of the config")
         elif name not in known:
             found.append(f"{verb} has no flag --{name}")
@@ -110,8 +117,25 @@ def test_the_commands_are_found():
         ("pretrain --config=configs/pretrain/huge.py", "configs/pretrain/huge.py is not there"),
         ("pretrain --config.train.batchsize=1", "--config.train.batchsize is not a field"),
         ("report --num_processes=2", "report has no flag --num_processes"),
+        ("finetune --config.train.batch_size=8", "--config.train.batch_size is not a field"),
+        ("finetune --config.phases[0].duration=8", "--config.phases[0].duration is not a field"),
+        ("pretrain --config.fit.batch_size=8", "--config.fit.batch_size is not a field"),
+        ("finetune --config=configs/finetune/cola.py:x", "configs/finetune/cola.py:x is not there"),
+        ("finetune --task=sst2 --lr=1", "finetune has no flag --lr"),
     ],
 )
 def test_a_command_that_cannot_be_given_is_told(command, complaint):
     (found,) = complaints(command)
     assert found.startswith(complaint)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "finetune --config=configs/finetune/glue.py:sst2 --config.fit.batch_size=8 --seeds=5",
+        "finetune --task=all --init_from=runs/small --data=glue --workdir=runs/glue",
+        "pretrain --config.probe.every_steps=500 --config.probe.path=glue",
+    ],
+)
+def test_a_command_that_can_be_given_has_no_complaint(command):
+    assert complaints(command) == []

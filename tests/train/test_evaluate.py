@@ -135,6 +135,7 @@ def test_means_come_from_sums_and_nothing_is_divided_by_zero():
     found = Evaluation.of(BatchSums(masked, pairs, 7.0))
     assert found == Evaluation(2.5, 0.5, 4, 1.5, 0.5)
     assert found.entry() == {
+        "num_predictions": 4,
         "loss_nats": 2.5,
         "perplexity": math.exp(2.5),
         "masked_accuracy": 0.5,

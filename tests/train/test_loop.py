@@ -19,11 +19,12 @@ from roberta_jax.objective.next_sentence import NextSentenceSums
 from roberta_jax.parallel.processes import SharedStop
 from roberta_jax.train.evaluate import Evaluation
 from roberta_jax.train.inputs import BatchSums
-from roberta_jax.train.loop import Hooks, run_loop
+from roberta_jax.train.loop import Hooks, Rhythm, run_loop
 from roberta_jax.train.plan import make_plan
 from roberta_jax.train.programs import CompiledStep
 from roberta_jax.train.progress import Progress
-from roberta_jax.train.step import StepMetrics
+from roberta_jax.train.telling import of_pretraining
+from roberta_jax.train.update import StepMetrics
 from tests.train.runs import tiny_config
 
 
@@ -79,10 +80,14 @@ def run(
     evaluate=lambda state, phase: Evaluation(2.0, 0.5, 9),
     failing=False,
     seconds=0.0,
+    lengths=(),
+    compile_seconds=0.0,
+    **hooks,
 ):
     """Runs the loop with a step of given losses (sums over 4 predictions; 8 where none is left).
 
-    The state is the number of updates, and a batch the number of rows before it in its phase.
+    The state is the number of updates, and a batch the number of rows before it in its phase; or
+    an array of the next of `lengths`, which come again and again. Further arguments are hooks.
     """
     recorder = Recorder(there)
     losses = itertools.chain(losses, itertools.repeat(8.0))
@@ -93,7 +98,7 @@ def run(
         rows = phase.batch_size * max(min(start, phase.end_step) - phase.first_step, 0)
         rows_seen[phase.path] = rows_seen.get(phase.path, 0) + rows
     progress = Progress(step=start, rows_seen=rows_seen)
-    device, recorder.batches, recorder.phases = Device(), [], []
+    device, recorder.batches, recorder.phases, recorder.compiled = Device(), [], [], []
 
     def step_of(number):
         def step(state, batch):
@@ -115,14 +120,21 @@ def run(
     def batches(phase, progress):
         recorder.phases.append(phase.number)
         first = progress.rows_seen.get(phase.path, 0)
+        if lengths:
+            yield from itertools.cycle([np.zeros(length) for length in lengths])
         yield from itertools.count(first, phase.batch_size)
+
+    def compile(phase, state, batch):
+        recorder.compiled.append((phase.number, np.shape(batch)))
+        time.sleep(compile_seconds)
+        return CompiledStep(step_of(phase.number), 1.25, 2.5)
 
     def restore():
         step, record = [saved for saved in recorder.saved if saved != "waited"][-1]
         return Restored(step, step, record)
 
     hooks = Hooks(
-        compile=lambda phase, state, batch: CompiledStep(step_of(phase.number), 1.25, 2.5),
+        compile=compile,
         batches=batches,
         evaluate=evaluate,
         record=lambda progress: {
@@ -131,10 +143,12 @@ def run(
             "progress": progress.to_record(),
         },
         restore=restore,
+        telling=of_pretraining(config),
+        **hooks,
     )
     arguments = {"store": recorder, "log": recorder, "console": recorder}
     with contextlib.suppress(*[MachineError] * failing):
-        recorder.complete = run_loop(config, plan, start, progress, hooks, **arguments)
+        recorder.complete = run_loop(Rhythm.of(config), plan, start, progress, hooks, **arguments)
     recorder.progress_at_end, recorder.device = progress, device
     return recorder
 
@@ -513,3 +527,123 @@ def test_losses_of_another_phase_are_no_measure():
     found = run(spiky_config(phases=phases), losses=losses)
     assert told(found, "spike") == []
     assert [step for step, _ in told(run(spiky_config(), losses=losses), "spike")] == [21]
+
+
+# ---- Probes, what an evaluation changes, and shapes ---------------------------------------------
+
+
+def test_a_probe_comes_at_its_interval_and_at_the_end():
+    seen = []
+
+    def probe(state):
+        seen.append(state)
+        return {"accuracy": state / 100, "f1": 0.5}
+
+    config = config_of(evaluate_every_steps=5, probe__every_steps=4)
+    found = run(config, probe=probe)
+    assert seen == [4, 8, 10]  # The state is the number of updates.
+    probes = [
+        values for kind, values in found.lines if kind == "eval" and "probe_accuracy" in values
+    ]
+    assert probes == [
+        {"step": step, "examples_seen": 16 * step, "probe_accuracy": step / 100, "probe_f1": 0.5}
+        for step in (4, 8, 10)
+    ]
+    assert steps_in(found, "eval") == [4, 5, 8, 10, 10]
+    assert "step 8: probe: accuracy 8.0, f1 50.0" in found.said
+
+
+def test_no_probe_comes_where_none_is_asked_for():
+    calls = []
+    run(config_of(), probe=lambda state: calls.append(state) or {})
+    assert calls == []
+    found = run(config_of(probe__every_steps=4))  # The loop of `finetune` has none.
+    assert found.complete and steps_in(found, "eval") == [10]
+
+
+def test_the_losses_of_a_checkpoint_are_those_of_the_evaluation_and_not_of_a_probe():
+    found = run(
+        config_of(evaluate_every_steps=4, save_every_steps=2, probe__every_steps=2),
+        probe=lambda state: {"accuracy": 0.1},
+    )
+    losses = {step: record.get("evaluation_loss_nats") for step, record in found.saved[:-1]}
+    assert losses == {2: None, 4: 2.0, 6: None, 8: 2.0, 10: 2.0}
+
+
+def test_the_time_of_a_probe_is_not_that_of_the_steps():
+    def probe(state):
+        time.sleep(0.5)
+        return {"accuracy": 0.0}
+
+    config = config_of(log_every_steps=5, probe__every_steps=2)
+    found = run(config, seconds=0.01, probe=probe)
+    rates = [values["tokens_per_second"] for _, values in found.lines if "learning_rate" in values]
+    # 16 rows of 32 tokens in 10 ms and a little; with the pauses it would be 2,000.
+    assert len(rates) == 2 and min(rates) > 10_000
+
+
+def test_the_state_becomes_what_an_evaluation_makes_of_it():
+    adopted = []
+
+    def adopt(state, evaluation):
+        adopted.append((state, evaluation.loss_nats))
+        return state + 1000
+
+    probed = []
+    found = run(
+        config_of(evaluate_every_steps=4, probe__every_steps=4),
+        adopt=adopt,
+        probe=lambda state: probed.append(state) or {},
+    )
+    assert adopted == [(4, 2.0), (1008, 2.0), (2010, 2.0)]
+    assert probed == [1004, 2008, 3010]
+    assert found.complete
+
+
+def test_what_an_evaluation_makes_of_the_state_is_saved():
+    states = {}
+    original = Recorder.save
+
+    def save(self, step, state, record):
+        states[step] = state
+        original(self, step, state, record)
+
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(Recorder, "save", save)
+        run(
+            config_of(evaluate_every_steps=4, save_every_steps=4),
+            adopt=lambda state, evaluation: state + 1000,
+        )
+    assert states == {4: 1004, 8: 2008, 10: 3010}
+
+
+def test_without_an_evaluation_nothing_is_adopted():
+    found = run(
+        config_of(evaluate_every_steps=4),
+        evaluate=lambda state, phase: None,
+        adopt=lambda state, evaluation: 1 / 0,
+    )
+    assert found.complete
+
+
+def test_every_shape_of_a_batch_is_compiled_once():
+    found = run(config_of(), lengths=(32, 16, 32, 64))
+    assert found.complete
+    assert found.compiled == [(0, (32,)), (0, (16,)), (0, (64,))]
+    assert sum("compiled the step" in line for line in found.said) == 3
+    assert [len(batch) for _, batch in found.batches] == [32, 16, 32, 64, 32, 16, 32, 64, 32, 16]
+
+
+def test_every_phase_compiles_its_own():
+    found = run(phases_config(), lengths=(32, 16))
+    assert found.compiled == [
+        (number, shape) for number, shape in ((0, (32,)), (0, (16,)), (1, (32,)), (1, (16,)))
+    ] + [(2, (32,)), (2, (16,))]
+
+
+def test_the_time_of_compiling_a_second_shape_is_not_that_of_the_steps():
+    found = run(
+        config_of(log_every_steps=5), seconds=0.01, lengths=(32, 16, 8, 4), compile_seconds=0.3
+    )
+    rates = [values["tokens_per_second"] for _, values in found.lines if "learning_rate" in values]
+    assert len(rates) == 2 and min(rates) > 10_000

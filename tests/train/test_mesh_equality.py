@@ -47,9 +47,14 @@ def assert_equal(found, wanted, what):
 
 def assert_same_step(found, wanted):
     (state, metrics), (wanted_state, wanted_metrics) = found, wanted
-    for path in ("sums/masked/count", "sums/masked/correct", "sums/pairs/count", "applied"):
+    for path in (
+        "sums/predictions/count",
+        "sums/predictions/correct",
+        "sums/pairs/count",
+        "applied",
+    ):
         assert metrics[path] == wanted_metrics[path], path
-    for path in ("sums/masked/loss", "sums/pairs/loss", "gradient_norm"):
+    for path in ("sums/predictions/loss", "sums/pairs/loss", "gradient_norm"):
         np.testing.assert_allclose(metrics[path], wanted_metrics[path], rtol=TOLERANCE)
     # After the first step, the first moment is the (clipped) gradient, times 1 - beta1.
     assert_equal(state, wanted_state, "optimizer/1/mu/")
@@ -67,7 +72,7 @@ def one():
     state, metrics = stepper()
     # So that the comparison says something: all were predicted, clipped, updated.
     assert metrics["applied"] == 1 and metrics["gradient_norm"] > 0.5
-    assert 50 < metrics["sums/masked/count"] < 16 * 5
+    assert 50 < metrics["sums/predictions/count"] < 16 * 5
     assert state["optimizer/1/count"] == 1
     for path, leaf in named(stepper.begin).items():
         if path.startswith("params/") and not path.endswith("key/bias"):

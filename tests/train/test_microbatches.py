@@ -88,7 +88,8 @@ def test_the_estimate_is_about_what_the_compiled_step_needs():
     """Not below it, which could run out of memory, and not far above, which would be slow."""
     from roberta_jax.objective.masking import MaskedBatch
     from roberta_jax.train.inputs import Inputs
-    from roberta_jax.train.step import gradient_of_batch
+    from roberta_jax.train.step import Pretraining
+    from roberta_jax.train.update import gradient_of
 
     config = config_of(8, num_layers=4, hidden_size=128, num_heads=4, mlp_size=512, vocab_size=2000)
     config.data.sequence_length = length = 128
@@ -106,7 +107,9 @@ def test_the_estimate_is_about_what_the_compiled_step_needs():
         )
         inputs = Inputs(batch, keys=shape((rows,), "uint32"))
         run = jax.jit(
-            lambda params, inputs: gradient_of_batch(config, params, inputs, num_microbatches=1)
+            lambda params, inputs: gradient_of(
+                Pretraining(config, None), params, inputs, num_microbatches=1
+            )
         )
         compiled = run.lower(abstract_params(config.encoder), inputs).compile()
         return compiled.memory_analysis().temp_size_in_bytes

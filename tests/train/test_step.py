@@ -24,7 +24,8 @@ from roberta_jax.train.plan import make_plan
 from roberta_jax.train.programs import make_programs
 from roberta_jax.train.run_data import resolve
 from roberta_jax.train.state import init_key
-from roberta_jax.train.step import gradient_of_batch
+from roberta_jax.train.step import Pretraining
+from roberta_jax.train.update import gradient_of
 from tests.train.meshes import ONE, small_mesh
 from tests.train.runs import tiny_config
 
@@ -74,8 +75,10 @@ def gradient_function(num_microbatches, vocab_size):
     @jax.jit
     def gradient(params, batch, keys):
         inputs = Inputs(batch, keys=keys)
-        tree, sums = gradient_of_batch(config, params, inputs, num_microbatches=num_microbatches)
-        return tree, sums.masked
+        tree, sums = gradient_of(
+            Pretraining(config, None), params, inputs, num_microbatches=num_microbatches
+        )
+        return tree, sums.predictions
 
     return gradient
 
@@ -157,7 +160,7 @@ def test_the_devices_do_not_change_a_step(config, data, on_eight, shape):
     state, metrics = run_steps(config, data, small_mesh(shape), 3)
     wanted, wanted_metrics = on_eight
     for left, right in zip(metrics, wanted_metrics, strict=True):
-        left_sums, right_sums = left.sums.masked, right.sums.masked
+        left_sums, right_sums = left.sums.predictions, right.sums.predictions
         assert left_sums.count == right_sums.count  # The masks are the same ones.
         np.testing.assert_allclose(left_sums.loss, right_sums.loss, rtol=1e-5)
         np.testing.assert_allclose(left.gradient_norm, right.gradient_norm, rtol=1e-4)
@@ -183,7 +186,7 @@ def test_a_step_reports_its_rate_and_the_size_of_the_gradient(config, data, on_e
     )
     norm = np.sqrt(sum(np.square(leaf, dtype=np.float64).sum() for leaf in jax.tree.leaves(tree)))
     np.testing.assert_allclose(metrics[0].gradient_norm, norm, rtol=1e-4)
-    np.testing.assert_allclose(metrics[0].sums.masked.loss, sums.loss, rtol=1e-5)
+    np.testing.assert_allclose(metrics[0].sums.predictions.loss, sums.loss, rtol=1e-5)
 
 
 def test_the_state_is_donated_and_stays_where_the_tables_say(config, data):
@@ -215,7 +218,7 @@ def test_the_loss_falls_on_rows_that_are_seen_again(data):
         state, batch, losses = init(), place(batch_of(data), mesh), []
         for _ in range(150):
             state, metrics = step(state, batch)
-            losses.append(float(metrics.sums.masked.loss / metrics.sums.masked.count))
+            losses.append(float(metrics.sums.predictions.loss / metrics.sums.predictions.count))
     assert losses[0] == pytest.approx(np.log(300), abs=0.1)  # Nothing is known yet.
     assert losses[-1] < losses[0] - 1.5
 
@@ -294,7 +297,7 @@ def test_an_update_that_is_not_finite_leaves_the_state_as_it_was(data, where):
         before = jax.device_get(state)
         after, metrics = jax.device_get(step(state, place(batch_of(data), mesh)))
     assert metrics.applied == 0
-    assert np.isfinite(metrics.sums.masked.loss) == (where == "gradient")
+    assert np.isfinite(metrics.sums.predictions.loss) == (where == "gradient")
     assert after.step == 1 and before.step == 0
     for one, other in zip(
         jax.tree.leaves((after.params, after.optimizer, after.average)),
@@ -333,7 +336,9 @@ def test_the_z_loss_draws_the_logits_together(data, config):
             config, objective=dataclasses.replace(config.objective, z_loss_weight=weight)
         )
         tree, _ = jax.jit(
-            lambda params: gradient_of_batch(changed, params, Inputs(batch), num_microbatches=1)
+            lambda params: gradient_of(
+                Pretraining(changed, None), params, Inputs(batch), num_microbatches=1
+            )
         )(params)
         return np.asarray(tree["head"]["bias"])[: config.encoder.vocab_size]
 

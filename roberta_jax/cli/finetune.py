@@ -1,0 +1,151 @@
+r"""Fine-tunes an encoder for a task, with several seeds and settings, and draws the results.
+
+roberta-jax finetune --config=configs/finetune/glue.py:sst2 --init_from=runs/small \
+  --data=glue --workdir=runs/glue --seeds=5
+roberta-jax finetune --config=configs/finetune/glue.py:all --init_from=runs/small --data=glue \
+  --workdir=runs/glue
+roberta-jax finetune --task=classification --train=train.csv --dev=dev.csv --text=review \
+  --label=stars --init_from=runs/small --workdir=runs/stars
+
+The model to begin with is a pretraining workdir, a Hugging Face or fairseq folder, or a fine-tuned
+model (RTE, STS-B and MRPC begin with MNLI's in the paper). Published tasks are read in their own
+files: the nine tasks of GLUE, squad1, squad2, race. A table of your own is TSV, CSV, JSON lines or
+Parquet; --task says what its label column holds: classes (classification), numbers (regression),
+or a label for every word of the text (tokens).
+
+For every rate and batch size, the median over the seeds of the best dev score counts, as in the
+paper. The workdir receives results.md, results.json, report.html and a folder for each task: its
+best model (model/), predictions for the test split (predictions/), the record of each trial. Ctrl-C
+saves, and the same command goes on.
+"""
+
+import pathlib
+from typing import Any
+
+from absl import flags as absl_flags
+
+from roberta_jax.cli.config_flag import config_for, define_config, finetuning_help
+from roberta_jax.config import FinetuneConfig, set_field
+from roberta_jax.config.finetuning import TABLE_KINDS
+from roberta_jax.errors import UserError
+
+SUMMARY = "train a model for GLUE, SQuAD, RACE or a table of your own"
+TAKES_CONFIG = True
+ALL = "all"
+
+extra_help = finetuning_help
+
+# Flag → field of the config that it sets.
+_FIELDS = {
+    "data": "data.path",
+    "max_length": "data.max_length",
+    "train_share": "data.train_share",
+    "seeds": "num_seeds",
+    "learning_rates": "fit.learning_rates",
+    "batch_sizes": "fit.batch_sizes",
+    "epochs": "fit.epochs",
+    **{name: f"table.{name}" for name in ("train", "dev", "test", "text", "text_pair", "label")},
+}
+
+
+def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
+    """Defines the flags of this verb in `flags`."""
+    define_config(flags, argv, FinetuneConfig)
+    for name, explanation in (
+        ("task", "A published task, or all of GLUE; of a table: classification|regression|tokens."),
+        ("data", "Folder of the task's files, of GLUE's folders, or tfds:NAME/CONFIG."),
+        ("train", "The user's table: training rows."),
+        ("dev", "Rows that models are judged on; without, a tenth of the training rows."),
+        ("test", "Rows without labels, to predict."),
+        ("text", "Column of the text (default: text)."),
+        ("text_pair", "Column of the second text, of pairs."),
+        ("label", "Column of the label (default: label)."),
+        ("init_from", "The model to begin with: a workdir or a Hugging Face folder."),
+        ("workdir", "Folder that receives results and models."),
+        ("learning_rates", "Rates to try, such as 1e-5,2e-5,3e-5."),
+        ("batch_sizes", "Batch sizes to try, such as 16,32."),
+    ):
+        absl_flags.DEFINE_string(name, None, explanation, flag_values=flags)
+    for name, explanation in (
+        ("seeds", "Seeds to train with; their median counts."),
+        ("max_length", "Tokens of a row, at most."),
+    ):
+        absl_flags.DEFINE_integer(name, None, explanation, lower_bound=1, flag_values=flags)
+    absl_flags.DEFINE_float("epochs", None, "Passes over the training rows.", flag_values=flags)
+    absl_flags.DEFINE_float(
+        "train_share", None, "Share of the training rows that is used.", flag_values=flags
+    )
+    absl_flags.DEFINE_enum(
+        "resume",
+        "auto",
+        ["auto", "never"],
+        "auto: goes on with the trials of the workdir; never: wants none there.",
+        flag_values=flags,
+    )
+
+
+def run(flags: Any, arguments: list[str]) -> int:
+    """Runs the verb; returns the exit code."""
+    if arguments:
+        raise UserError(f"finetune takes no positional arguments, got {arguments}.")
+    for name, what in (
+        ("init_from", "the model to begin with, a workdir or a Hugging Face folder"),
+        ("workdir", "the folder that receives results and models"),
+    ):
+        if not getattr(flags, name):
+            raise UserError(f"--{name} is missing: {what}.")
+    config = flags.config or FinetuneConfig()
+    task = flags.task or config.task
+    if task == ALL:
+        return _run_all(flags)
+    if task in TABLE_KINDS:
+        config.task, config.table.kind = "", task
+    elif config.task == ALL:  # The recipe has the settings of each task.
+        config = config_for(flags, task, FinetuneConfig)
+    else:
+        config.task = task
+    return _finetune(_with_flags(flags, config), flags, flags.init_from)
+
+
+def _run_all(flags: Any) -> int:
+    """Every task of GLUE whose files are there; those that begin with MNLI's come after it."""
+    from roberta_jax.finetune.model_folder import find_task_model
+    from roberta_jax.tasks.catalogue import GLUE
+    from roberta_jax.tasks.load import glue_tasks_in
+
+    data = flags.data or (flags.config.data.path if flags.config else "")
+    if not data:
+        raise UserError("--data is missing: the folder with GLUE's folders (SST-2, CoLA, …).")
+    tasks = glue_tasks_in(data)
+    if not tasks:
+        titles = ", ".join(task.title for task in GLUE)
+        raise UserError(f"There is no task of GLUE in {data}: none of the folders {titles}.")
+    left_out = [task.title for task in GLUE if task not in tasks]
+    if left_out:
+        print(f"not in {data}, and left out: {', '.join(left_out)}")
+    for task in sorted(tasks, key=lambda task: bool(task.starts_from)):
+        fresh = config_for(flags, task.name, FinetuneConfig) if flags.config else FinetuneConfig()
+        config = _with_flags(flags, fresh)
+        config.task = task.name
+        source, workdir = flags.init_from, pathlib.Path(flags.workdir)
+        if task.starts_from and not config.model.random_weights:
+            found = find_task_model(workdir / task.starts_from)
+            source = str(found) if found else source
+        code = _finetune(config, flags, source)
+        if code:
+            return code
+    return 0
+
+
+def _with_flags(flags: Any, config: FinetuneConfig) -> FinetuneConfig:
+    for name, path in _FIELDS.items():
+        value = getattr(flags, name)
+        if value is not None:
+            set_field(config, path, value)
+    return config
+
+
+def _finetune(config: FinetuneConfig, flags: Any, init_from: str) -> int:
+    from roberta_jax.finetune.finetune import finetune
+
+    return finetune(config, flags.workdir, init_from=init_from, resume=flags.resume)

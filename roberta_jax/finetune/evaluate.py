@@ -1,0 +1,212 @@
+"""What a model, or several seeds of it, say of the rows of a split; and their scores."""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from roberta_jax.encoder.model import Params
+from roberta_jax.finetune.objective import TaskObjective
+from roberta_jax.finetune.rows import BatchMaker, SplitRows
+from roberta_jax.finetune.state import over_seeds
+from roberta_jax.parallel.mesh import num_batch_shards
+from roberta_jax.tasks.batches import evaluation_batches, padded_lengths, row_lengths
+from roberta_jax.tasks.examples import QuestionExample
+from roberta_jax.tasks.features import TaskRows
+from roberta_jax.tasks.predictions import Outputs, Predictions, decide
+from roberta_jax.tasks.scores import score
+from roberta_jax.tasks.squad_scores import choose_threshold
+from roberta_jax.tasks.task import Task
+
+TOKENS_PER_BATCH = 4096  # Of one device and one seed, about.
+
+# (weights with the seeds as first axis, rows) → outputs and mean loss (NaN without labels) by seed.
+Predictor = Callable[[Params, TaskRows], tuple[list[Outputs], list[float]]]
+
+
+def make_predictor(objective: TaskObjective, maker: BatchMaker, num_seeds: int) -> Predictor:
+    """Nothing is dropped; compiled once for every shape of a batch."""
+
+    def of_seed(params: Params, batch: dict[str, jax.Array]) -> Any:
+        inputs = objective.inputs(batch, None)
+        scores, answerable = objective.outputs(params, inputs)
+        sums = None
+        if "targets" in batch:
+            sums = objective.sums(scores, answerable, inputs).predictions
+        return scores, answerable, sums
+
+    @jax.jit
+    def run(params: Params, batch: dict[str, jax.Array]) -> Any:
+        repeated = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (num_seeds, *leaf.shape)), batch
+        )
+        found = over_seeds(of_seed, num_seeds)(params, repeated)
+        # Whole on every device, so that the host can read it.
+        return jax.lax.with_sharding_constraint(found, NamedSharding(maker.mesh, P()))
+
+    def predict(params: Params, rows: TaskRows) -> tuple[list[Outputs], list[float]]:
+        collected = [_Collected(len(rows), rows.group_size) for _ in range(num_seeds)]
+        lengths = row_lengths(rows)
+        batch_size = _batch_size(lengths, maker, rows.group_size)
+        for numbers, length in evaluation_batches(
+            lengths, batch_size=batch_size, max_length=maker.max_length
+        ):
+            batch = maker.placed(maker.assemble(rows, numbers, length, batch_size))
+            scores, answerable, sums = jax.device_get(run(params, batch))
+            for seed, found in enumerate(collected):
+                found.add(
+                    numbers,
+                    rows,
+                    scores[seed],
+                    None if answerable is None else answerable[seed],
+                    None if sums is None else (sums.loss[seed], sums.count[seed]),
+                )
+        return [found.outputs(objective.kind) for found in collected], [
+            found.loss() for found in collected
+        ]
+
+    return predict
+
+
+def _batch_size(lengths: np.ndarray, maker: BatchMaker, group_size: int) -> int:
+    """Predictions at once: by the longest shape, and few enough for few rows.
+
+    Powers of two, so that a model that is asked many times has few programs.
+    """
+    shards = num_batch_shards(maker.mesh)
+    longest = next(each for each in padded_lengths(maker.max_length) if each >= lengths.max())
+    rows = max(TOKENS_PER_BATCH // (longest * group_size), 1)
+    needed = 1 << (-(-len(lengths) // shards) - 1).bit_length()
+    return shards * min(rows, needed)
+
+
+class _Collected:
+    """What one seed gives, batch by batch."""
+
+    def __init__(self, count: int, group_size: int):
+        self._values: list[Any] = [None] * count
+        self._answerable: list[Any] = [None] * count
+        self._loss = self._count = 0.0
+        self._group_size = group_size
+
+    def add(
+        self,
+        numbers: np.ndarray,
+        rows: TaskRows,
+        scores: np.ndarray,
+        answerable: np.ndarray | None,
+        sums: tuple[float, float] | None,
+    ) -> None:
+        """The first rows of a batch are those with these numbers."""
+        for place, number in enumerate(numbers.tolist()):
+            value = scores[place]
+            if value.ndim == 2:  # Of every token: without padding.
+                value = value[: len(rows.ids[number * self._group_size])]
+            self._values[number] = value
+            if answerable is not None:
+                self._answerable[number] = answerable[place]
+        if sums is not None:
+            self._loss += float(sums[0])
+            self._count += float(sums[1])
+
+    def outputs(self, kind: str) -> Outputs:
+        """All rows, in their order."""
+        answerable = None
+        if self._answerable and self._answerable[0] is not None:
+            answerable = np.array(self._answerable, np.float32)
+        ragged = kind in ("span", "tokens")
+        return Outputs(self._values if ragged else np.array(self._values, np.float32), answerable)
+
+    def loss(self) -> float:
+        return self._loss / self._count if self._count else math.nan
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskEvaluation:
+    """What S seeds reach on the dev splits, at one step.
+
+    Attributes:
+      task: what is judged.
+      losses: of the first dev split, by seed.
+      scores: by seed: split → name → fraction.
+      thresholds: by seed, of a task with unanswerable questions; chosen on the first dev split.
+    """
+
+    task: Task
+    losses: Sequence[float]
+    scores: Sequence[dict[str, dict[str, float]]]
+    thresholds: Sequence[float | None]
+
+    @property
+    def loss_nats(self) -> float:
+        """The mean over seeds."""
+        return statistics.fmean(self.losses)
+
+    def deciding(self) -> np.ndarray:
+        """[S] float32, the score by which models are chosen."""
+        split, name = self.task.dev[0], self.task.scores[0]
+        return np.array([scores[split][name] for scores in self.scores], np.float32)
+
+    def entry(self) -> dict[str, Any]:
+        """The values of a line of the record: medians over the seeds."""
+        medians = {
+            f"{split}_{name}": statistics.median(scores[split][name] for scores in self.scores)
+            for split in self.task.dev
+            for name in self.task.scores
+            if name in self.scores[0][split]
+        }
+        return {"loss_nats": self.loss_nats, **medians, "seeds": list(self.scores)}
+
+    def text(self) -> str:
+        """What is said of it."""
+        split, name = self.task.dev[0], self.task.scores[0]
+        values = [scores[split][name] for scores in self.scores]
+        text = f"{split} {name} {100 * statistics.median(values):.1f}"
+        if len(values) > 1:
+            text += (
+                f" (median of {len(values)} seeds, {100 * min(values):.1f} to "
+                f"{100 * max(values):.1f})"
+            )
+        return f"{text}, loss {self.loss_nats:.4f}"
+
+
+def evaluate_seeds(
+    task: Task, splits: Sequence[SplitRows], params: Params, predict: Predictor
+) -> tuple[TaskEvaluation, list[list[Predictions]]]:
+    """The scores of all seeds on the dev splits, in the order of `task.dev`.
+
+    Returns:
+      The scores, and the predictions by split and seed.
+    """
+    scores: list[dict[str, dict[str, float]]] = []
+    thresholds: list[float | None] = []
+    losses: list[float] = []
+    all_predictions = []
+    for split in splits:
+        outputs, split_losses = predict(params, split.rows)
+        found = [decide(task, split.examples, split.rows, output) for output in outputs]
+        all_predictions.append(found)
+        if split is splits[0]:
+            losses, scores = split_losses, [{} for _ in found]
+            thresholds = [_threshold(task, split, each) for each in found]
+        for seed, each in enumerate(found):
+            scores[seed][split.name] = score(
+                task, split.examples, each, no_answer_threshold=thresholds[seed]
+            )
+    return TaskEvaluation(task, losses, scores, thresholds), all_predictions
+
+
+def _threshold(task: Task, split: SplitRows, predictions: Predictions) -> float | None:
+    if not task.unanswerable:
+        return None
+    questions = cast(Sequence[QuestionExample], split.examples)
+    texts = cast(Sequence[str], predictions.values)
+    assert predictions.no_answer is not None
+    return choose_threshold(questions, texts, predictions.no_answer)

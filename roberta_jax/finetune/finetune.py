@@ -1,0 +1,324 @@
+"""The story of a fine-tuning run, from a config to a table of results. Read this page first.
+
+One trial, with its loop, is in `trial`.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import shutil
+from collections.abc import Sequence
+
+import jax
+
+from roberta_jax.config import FinetuneConfig
+from roberta_jax.data.output_folder import local_path, new_folder
+from roberta_jax.encoder.task_model import abstract_task_params
+from roberta_jax.errors import INTERRUPTED, UserError
+from roberta_jax.finetune.model_folder import MODEL_FOLDER, RowLimits
+from roberta_jax.finetune.objective import TaskObjective, head_of
+from roberta_jax.finetune.predict import predict_splits
+from roberta_jax.finetune.rows import BatchMaker, SplitRows, share_of
+from roberta_jax.finetune.source import StartingEncoder, open_encoder
+from roberta_jax.finetune.task_data import load_task
+from roberta_jax.finetune.trial import TaskRun, Trial, TrialOutcome, run_trial
+from roberta_jax.parallel.host_memory import keep_freed_memory
+from roberta_jax.parallel.mesh import check_batch, make_mesh
+from roberta_jax.report.finetuning import write_finetuning_report
+from roberta_jax.tasks.examples import TRAIN, Splits
+from roberta_jax.tasks.features import make_rows
+from roberta_jax.tasks.results import (
+    RESULTS_FILE,
+    TaskResult,
+    TrialResult,
+    read_results,
+    task_result,
+    write_results,
+)
+from roberta_jax.tasks.results_table import write_table
+from roberta_jax.tasks.scores import check_scores
+from roberta_jax.tasks.task import Task
+from roberta_jax.train import workdir as workdir_lib
+from roberta_jax.train.console import RunConsole
+from roberta_jax.train.programs import kept_programs
+
+TRIALS_FOLDER = "trials"
+PREDICTIONS_FOLDER = "predictions"
+# Models with fewer parameters are trained with all seeds side by side.
+SMALL_PARAMETERS = 20_000_000
+_MOST_TOKENS = 512  # Of a row, where nothing else is asked for.
+
+
+def finetune(
+    config: FinetuneConfig,
+    workdir: str | pathlib.Path,
+    *,
+    init_from: str,
+    resume: str = "auto",
+) -> int:
+    """Fine-tunes an encoder for a task, or goes on with it.
+
+    Args:
+      config: the task, the rows, the sweep.
+      workdir: receives a folder of the task (trials, the best model, predictions) and the results
+        of all tasks that were run in it.
+      init_from: a pretraining workdir, a Hugging Face or fairseq folder, or a fine-tuned model.
+      resume: "auto" goes on with what is there; "never" wants no trial of the task to be there.
+
+    Returns:
+      The exit code: 0, or 130 after an interrupt with the state saved.
+
+    Raises:
+      UserError: something that the user can mend; nothing was changed.
+    """
+    config.validate()
+    workdir = local_path(workdir)
+    if resume not in ("auto", "never"):
+        raise UserError(f"--resume={resume} is not understood. Use auto or never.")
+    keep_freed_memory()
+
+    # ---- The task and its files -----------------------------------------------------------------
+    task, splits, columns = load_task(config)
+    check_scores(task)
+    mesh = make_mesh(config.mesh)
+    for batch_size in config.batches():
+        check_batch(batch_size, 1, mesh)
+
+    # ---- The encoder, and the rows that it reads ------------------------------------------------
+    start = open_encoder(init_from, mesh, config.model, task=task.starts_from)
+    limits = _limits(config, start)
+    folder = workdir / task.name
+    if resume == "never" and (folder / TRIALS_FOLDER).exists():
+        raise UserError(
+            f"--resume=never, and {folder} already has trials. Choose another --workdir, or "
+            "--resume=auto to go on with them."
+        )
+    workdir_lib.make_workdir(workdir)
+    with (
+        workdir_lib.locked(workdir),
+        kept_programs(workdir / workdir_lib.PROGRAMS_FOLDER),
+        jax.set_mesh(mesh),
+        RunConsole() as console,
+    ):
+        train, dev, notes = _rows(task, splits, config, start, limits)
+        head = head_of(task, dropout_rate=config.model.head_dropout_rate)
+        run = TaskRun(
+            task=task,
+            config=config,
+            start=start,
+            train=train,
+            dev=dev,
+            limits=limits,
+            columns=columns,
+            mesh=mesh,
+            objective=TaskObjective(start.config, head, task.kind, train.rows.group_size),
+            maker=BatchMaker(
+                mesh,
+                pad_id=start.config.pad_id,
+                token_types=start.config.num_token_types > 1,
+                max_length=limits.max_length,
+            ),
+        )
+        num_parameters = _num_parameters(start, run.objective)
+        _announce(run, num_parameters, notes, console)
+
+        # ---- The trials -------------------------------------------------------------------------
+        outcomes = []
+        for trial in _trials(config, num_parameters):
+            place = folder / TRIALS_FOLDER / trial.name
+            console.say(
+                f"{task.title}: rate {trial.learning_rate:g}, batch {trial.batch_size}, seeds "
+                f"{', '.join(map(str, trial.seeds))}"
+            )
+            outcome = run_trial(run, trial, place, console)
+            if outcome is None:
+                console.say("interrupted; the same command goes on from here")
+                return INTERRUPTED
+            outcomes.append(outcome)
+
+        # ---- What came of it --------------------------------------------------------------------
+        result = _result(run, outcomes, notes, num_parameters, init_from)
+        _keep_best(outcomes, result, folder)
+        _write_results(workdir, result)
+        test = {name: splits.splits[name] for name in task.test if name in splits.splits}
+        for path in predict_splits(folder / MODEL_FOLDER, test, folder / PREDICTIONS_FOLDER, mesh):
+            console.say(f"predictions: {path}")
+        _say_result(result, console)
+        console.say(f"results: {workdir / 'results.md'}, {workdir / 'report.html'}")
+    return 0
+
+
+def _limits(config: FinetuneConfig, start: StartingEncoder) -> RowLimits:
+    longest = start.config.max_positions
+    length = config.data.max_length or min(longest, _MOST_TOKENS)
+    if length > longest:
+        raise UserError(
+            f"config.data.max_length is {length}; this model takes at most {longest} tokens."
+        )
+    return RowLimits(
+        max_length=length,
+        window_stride=config.data.window_stride,
+        max_question_tokens=config.data.max_question_tokens,
+        max_option_tokens=config.data.max_option_tokens,
+    )
+
+
+def _rows(
+    task: Task,
+    splits: Splits,
+    config: FinetuneConfig,
+    start: StartingEncoder,
+    limits: RowLimits,
+) -> tuple[SplitRows, tuple[SplitRows, ...], tuple[str, ...]]:
+    """The training rows, those of the dev splits, and what a reader of the figures must know."""
+    notes = list(splits.notes)
+
+    def rows_of(name: str) -> SplitRows:
+        examples = splits.splits[name]
+        if name == TRAIN and config.data.train_share < 1:
+            examples = share_of(examples, config.data.train_share, seed=config.seed)
+            notes.append(
+                f"trained on {len(examples):,} examples, {config.data.train_share:.1%} of those "
+                "that are there"
+            )
+        rows = make_rows(task, examples, start.tokenizer, **dataclasses.asdict(limits))
+        if rows.num_cut:
+            notes.append(
+                f"{name}: {rows.num_cut:,} of {len(rows.ids):,} rows were cut to "
+                f"{limits.max_length} tokens"
+            )
+        if rows.num_unreachable:
+            notes.append(
+                f"{name}: {rows.num_unreachable:,} answers are wholly in no window of "
+                f"{limits.max_length} tokens"
+            )
+        return SplitRows(name, examples, rows)
+
+    train, dev = rows_of(TRAIN), tuple(rows_of(name) for name in task.dev)
+    return train, dev, tuple(notes)
+
+
+def _trials(config: FinetuneConfig, num_parameters: int) -> list[Trial]:
+    seeds = config.seeds()
+    at_once = config.fit.seeds_at_once or (len(seeds) if num_parameters < SMALL_PARAMETERS else 1)
+    return [
+        Trial(rate, batch_size, seeds[begin : begin + at_once])
+        for rate in config.rates()
+        for batch_size in config.batches()
+        for begin in range(0, len(seeds), at_once)
+    ]
+
+
+def _num_parameters(start: StartingEncoder, objective: TaskObjective) -> int:
+    """Of encoder and head, without the padding rows of the vocabulary."""
+    shapes = abstract_task_params(start.config, objective.head)
+    padding = start.config.padded_vocab_size() - start.config.vocab_size
+    total = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    return total - padding * start.config.hidden_size
+
+
+def _announce(run: TaskRun, num_parameters: int, notes: Sequence[str], console: RunConsole) -> None:
+    encoder = run.start.config
+    console.say(
+        f"encoder: {encoder.num_layers} layers x {encoder.hidden_size}, "
+        f"{num_parameters / 1e6:,.1f}M parameters with the head; {run.start.description}"
+    )
+    sizes = ", ".join(f"{split.name} {len(split.examples):,}" for split in (run.train, *run.dev))
+    console.say(f"{run.task.title}: {sizes} examples; rows of at most {run.limits.max_length}")
+    for note in notes:
+        console.say(f"note: {note}")
+
+
+def _result(
+    run: TaskRun,
+    outcomes: Sequence[TrialOutcome],
+    notes: tuple[str, ...],
+    num_parameters: int,
+    init_from: str,
+) -> TaskResult:
+    """The trials of one rate and batch size together, and the confusion of the best one."""
+    together: dict[tuple[float, int], list[TrialOutcome]] = {}
+    for outcome in outcomes:
+        key = (outcome.trial.learning_rate, outcome.trial.batch_size)
+        together.setdefault(key, []).append(outcome)
+    trials = [
+        TrialResult(
+            learning_rate=rate,
+            batch_size=batch_size,
+            epochs=run.config.fit.epochs,
+            seeds=tuple(seed for outcome in group for seed in outcome.seeds),
+            num_train=len(run.train.rows),
+        )
+        for (rate, batch_size), group in together.items()
+    ]
+    result = task_result(
+        run.task,
+        trials,
+        notes=notes,
+        num_cut=run.train.rows.num_cut,
+        init_from="" if run.config.model.random_weights else init_from,
+        num_parameters=num_parameters,
+    )
+    confusion = _confusion(outcomes, result)
+    rows = None if confusion is None else tuple(map(tuple, confusion))
+    return dataclasses.replace(result, confusion=rows)
+
+
+def _confusion(outcomes: Sequence[TrialOutcome], result: TaskResult) -> list[list[int]] | None:
+    """That of the seed that stands for the best trial."""
+    best, seed = result.best_trial(), result.median_seed()
+    for outcome in outcomes:
+        trial = outcome.trial
+        if (trial.learning_rate, trial.batch_size) == (best.learning_rate, best.batch_size):
+            for found, confusion in zip(outcome.seeds, outcome.confusions, strict=True):
+                if found.seed == seed.seed:
+                    return confusion
+    return None
+
+
+def _keep_best(outcomes: Sequence[TrialOutcome], result: TaskResult, folder: pathlib.Path) -> None:
+    """The model of the best seed of the best trial becomes that of the task."""
+    best = result.best_trial()
+    split, score = result.decided_by
+    outcome = max(
+        (
+            each
+            for each in outcomes
+            if (each.trial.learning_rate, each.trial.batch_size)
+            == (best.learning_rate, best.batch_size)
+        ),
+        key=lambda each: max(seed.scores[split][score] for seed in each.seeds),
+    )
+    with new_folder(folder / MODEL_FOLDER) as partial:
+        shutil.copytree(outcome.folder, partial, dirs_exist_ok=True)
+
+
+def _write_results(workdir: pathlib.Path, result: TaskResult) -> None:
+    """The results of this task beside those of the others of the workdir."""
+    others: list[TaskResult] = []
+    if (workdir / RESULTS_FILE).exists():
+        with contextlib.suppress(UserError):  # Written anew; every trial has its own file.
+            others = [each for each in read_results(workdir) if each.name != result.name]
+    results = [*others, result]
+    write_results(workdir, results)
+    write_table(workdir, results)
+    write_finetuning_report(workdir)
+
+
+def _say_result(result: TaskResult, console: RunConsole) -> None:
+    best = result.best_trial()
+    for split, scores in result.figures().items():
+        figures = ", ".join(
+            f"{name} {100 * spread.median:.1f}"
+            + (
+                f" ({100 * spread.min:.1f} to {100 * spread.max:.1f})"
+                if len(best.seeds) > 1
+                else ""
+            )
+            for name, spread in scores.items()
+        )
+        seeds = f", median of {len(best.seeds)} seeds" if len(best.seeds) > 1 else ""
+        console.say(
+            f"{result.title} {split}: {figures}{seeds}, rate {best.learning_rate:g}, batch "
+            f"{best.batch_size}"
+        )

@@ -1,0 +1,80 @@
+"""The encoder that fine-tuning begins with: of a pretrained model, or of a fine-tuned one."""
+
+import dataclasses
+import pathlib
+
+import jax
+from jax.sharding import Mesh
+
+from roberta_jax.config import EncoderConfig, TaskModelConfig
+from roberta_jax.data.output_folder import local_path
+from roberta_jax.data.tokenizer import Tokenizer
+from roberta_jax.encoder.attention import check_implementation
+from roberta_jax.encoder.model import Params
+from roberta_jax.finetune.model_folder import find_task_model, read_task_model
+from roberta_jax.inference.source import open_source
+from roberta_jax.interop.export_model import origin_family
+from roberta_jax.interop.huggingface import family_of
+
+
+@dataclasses.dataclass(frozen=True)
+class StartingEncoder:
+    """An encoder to begin with.
+
+    Attributes:
+      config: its shape, with the dropout of the run.
+      params: the branches "embedding" and "layers"; {} where the weights are to be drawn.
+      tokenizer: its vocabulary.
+      family: the architecture of transformers.
+      description: where it comes from.
+    """
+
+    config: EncoderConfig
+    params: Params
+    tokenizer: Tokenizer
+    family: str
+    description: str
+
+
+def open_encoder(
+    source: str | pathlib.Path, mesh: Mesh, settings: TaskModelConfig, *, task: str = ""
+) -> StartingEncoder:
+    """Reads the encoder.
+
+    Args:
+      source: a pretraining workdir, a Hugging Face or fairseq folder, or a fine-tuned model.
+      mesh: where its weights are placed, whole on every device.
+      settings: dropout and how it computes.
+      task: of a fine-tuning workdir: whose model, if it is there.
+
+    Raises:
+      UserError: there is no model, or it cannot be read.
+    """
+    folder = local_path(source)
+    finetuned = find_task_model(folder, task) or find_task_model(folder)
+    with jax.set_mesh(mesh):
+        if finetuned is not None:
+            model = read_task_model(finetuned, mesh)
+            encoder, params, tokenizer = model.encoder, model.params, model.tokenizer
+            family, description = model.family, f"{folder}, fine-tuned for {model.task.title}"
+        else:
+            config, params, tokenizer, step = open_source(folder, mesh)
+            encoder = config.encoder
+            family = origin_family(folder) or family_of(encoder, tokenizer)
+            description = f"{folder}, step {step:,}" if step else str(folder)
+    encoder = dataclasses.replace(
+        encoder,
+        embedding_dropout_rate=settings.embedding_dropout_rate,
+        dropout_rate=settings.dropout_rate,
+        attention_dropout_rate=settings.attention_dropout_rate,
+        activation_dropout_rate=0.0,
+        compute_dtype=settings.compute_dtype,
+        rematerialization=settings.rematerialization,
+        attention_implementation="auto",
+        next_sentence_head=False,
+    )
+    check_implementation(encoder)
+    if settings.random_weights:
+        params, description = {}, f"random weights, in the shape of {description}"
+    kept = {name: branch for name, branch in params.items() if name in ("embedding", "layers")}
+    return StartingEncoder(encoder, kept, tokenizer, family, description)

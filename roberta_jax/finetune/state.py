@@ -1,0 +1,123 @@
+"""The state of several seeds side by side, and their step as one program."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from roberta_jax.encoder.dropout import row_keys
+from roberta_jax.encoder.model import Params
+from roberta_jax.encoder.task_model import init_task_params
+from roberta_jax.finetune.objective import TaskObjective
+from roberta_jax.optim.optimizer import Optimizer
+from roberta_jax.optim.schedule import Schedule
+from roberta_jax.train.inputs import BatchSums
+from roberta_jax.train.state import TrainState, init_key
+from roberta_jax.train.update import StepMetrics, make_update
+
+# Numbers of the branches of a seed's key; the branch 0 is that of the initial weights.
+_DROPOUT_BRANCH = 7
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class FinetuneState:
+    """S seeds; every leaf has them as its first axis."""
+
+    run: TrainState
+    best: Params  # The weights of the best evaluation so far, by seed.
+    best_score: jax.Array  # [S] float32, -inf before the first one.
+
+
+def init_finetune_state(
+    objective: TaskObjective, optimizer: Optimizer, encoder: Params, seeds: jax.Array
+) -> FinetuneState:
+    """The state before the first update; call it under jit.
+
+    Args:
+      objective: whose head is drawn.
+      optimizer: of the run.
+      encoder: the branches "embedding" and "layers" of a trained model; {} draws them as well.
+      seeds: [S] uint32.
+    """
+
+    def of_seed(seed: jax.Array) -> tuple[TrainState, Params]:
+        drawn = init_task_params(objective.encoder, objective.head, init_key(seed))
+        params = {**drawn, **encoder}
+        state = TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            optimizer=optimizer.init(params),
+            average={},
+        )
+        # A copy: the two are donated, and so cannot be the same arrays.
+        return state, jax.tree.map(jnp.copy, params)
+
+    run, best = jax.vmap(of_seed)(seeds)
+    return FinetuneState(run, best, jnp.full(seeds.shape, -jnp.inf, jnp.float32))
+
+
+def over_seeds(function: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """The function of one seed for the first axis of all arguments.
+
+    One seed alone is no vmap: the program is then the plain one.
+    """
+    if count > 1:
+        return jax.vmap(function)
+
+    def alone(*arguments: Any) -> Any:
+        first = jax.tree.map(lambda leaf: leaf[0], arguments)
+        return jax.tree.map(lambda leaf: leaf[None], function(*first))
+
+    return alone
+
+
+def make_finetune_step(
+    objective: TaskObjective, optimizer: Optimizer, rate: Schedule, seeds: Sequence[int]
+) -> Callable[[FinetuneState, dict[str, jax.Array]], tuple[FinetuneState, StepMetrics]]:
+    """`step(state, batch) -> (state, StepMetrics)`; the batch has the seeds as its first axis.
+
+    The metrics are those of all seeds together: sums are added, the norm of the gradient is the
+    mean, and an update counts as applied where it was for all.
+    """
+    update = make_update(objective, optimizer, rate)
+
+    def of_seed(
+        run: TrainState, batch: dict[str, jax.Array], seed: jax.Array
+    ) -> tuple[TrainState, StepMetrics]:
+        keys = row_keys(seed ^ _DROPOUT_BRANCH, run.step, batch["tokens"].shape[0])
+        return update(run, batch, keys)
+
+    numbers = np.array(seeds, np.uint32)
+
+    def step(
+        state: FinetuneState, batch: dict[str, jax.Array]
+    ) -> tuple[FinetuneState, StepMetrics]:
+        run, metrics = over_seeds(of_seed, len(seeds))(state.run, batch, jnp.asarray(numbers))
+        sums: BatchSums = jax.tree.map(lambda leaf: leaf.sum(axis=0), metrics.sums)
+        together = StepMetrics(
+            sums,
+            gradient_norm=metrics.gradient_norm.mean(),
+            learning_rate=metrics.learning_rate[0],
+            applied=metrics.applied.min(),
+        )
+        return dataclasses.replace(state, run=run), together
+
+    return step
+
+
+def adopt_best(state: FinetuneState, scores: jax.Array) -> FinetuneState:
+    """Keeps the weights of the seeds whose score, [S] float32, is their best so far."""
+    better = scores > state.best_score
+
+    def choose(now: jax.Array, before: jax.Array) -> jax.Array:
+        return jnp.where(better.reshape(-1, *(1,) * (now.ndim - 1)), now, before)
+
+    return FinetuneState(
+        run=state.run,
+        best=jax.tree.map(choose, state.run.params, state.best),
+        best_score=jnp.maximum(scores, state.best_score),
+    )

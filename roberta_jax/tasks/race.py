@@ -1,0 +1,129 @@
+"""RACE: exams of middle and of high schools, as its own folders have them.
+
+A file is one article with its questions:
+`{"article", "questions": […], "options": [[…], …], "answers": ["A", …], "id"}`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from roberta_jax.data.inputs import path_of
+from roberta_jax.data.json_file import read_json
+from roberta_jax.data.tfds_source import is_tfds
+from roberta_jax.errors import UserError
+from roberta_jax.tasks.examples import TRAIN, ChoiceExample, Splits
+from roberta_jax.tasks.task import Task
+
+GROUPS = ("middle", "high")
+_BLANK = "_"  # Where the option belongs in a question that is a sentence with a gap.
+
+
+def load_race(task: Task, data: str, *, for_training: bool = True) -> Splits:
+    """The splits of RACE; of test too, the answers are published.
+
+    Args:
+      task: `catalogue.RACE`'s.
+      data: the folder with train/middle/*.txt, train/high/*.txt, dev and test likewise; of the two
+        groups one may be missing.
+      for_training: train and dev must be there; otherwise any split will do.
+
+    Raises:
+      UserError: a split is missing, or a file is not as RACE's.
+    """
+    if is_tfds(data):
+        raise UserError(
+            f"{task.title} is read from its own folders only: TFDS needs TensorFlow for lists of "
+            "lists, as the options are. Give the folder with train/middle/*.txt and so on."
+        )
+    names = (TRAIN, *task.dev, *task.test)
+    splits = {}
+    for split in names:
+        examples = [
+            example
+            for place, group, content in _files(data, split)
+            for example in _questions(place, group, content, split in task.test)
+        ]
+        if examples:
+            splits[split] = examples
+    needed = (TRAIN, *task.dev) if for_training else ()
+    missing = [name for name in needed if name not in splits]
+    if missing or not splits:
+        raise UserError(
+            f"{data} has no {' and no '.join(missing or names)} of {task.title}. Give the folder "
+            "with train/middle/*.txt, train/high/*.txt, and dev and test likewise."
+        )
+    return Splits(splits)
+
+
+_Article = tuple[str, str, dict[str, Any]]  # Place, group, content.
+
+
+def _files(data: str, split: str) -> Iterator[_Article]:
+    folder = path_of(data)
+    for group in GROUPS:
+        inside = folder / split / group
+        if not inside.is_dir():
+            continue
+        # 2.txt comes before 10.txt.
+        for path in sorted(inside.glob("*.txt"), key=lambda path: (len(path.name), path.name)):
+            content = read_json(str(path))
+            if not isinstance(content, dict):
+                raise _wrong(str(path), f"it is a JSON {type(content).__name__}")
+            yield str(path), group, {"id": path.name, **content}
+
+
+def _questions(
+    place: str, group: str, content: dict[str, Any], is_test: bool
+) -> Iterator[ChoiceExample]:
+    missing = [name for name in ("article", "questions", "options") if name not in content]
+    if missing:
+        raise _wrong(place, f"it has no {' and no '.join(missing)}")
+    questions, options = content["questions"], content["options"]
+    if not (
+        isinstance(content["article"], str)
+        and _are_texts(questions)
+        and isinstance(options, list)
+        and all(map(_are_texts, options))
+    ):
+        raise _wrong(place, "article, questions and options must be texts and lists of texts")
+    answers = content.get("answers") or []
+    if not answers and is_test:
+        answers = [None] * len(questions)
+    if not len(questions) == len(options) == len(answers):
+        raise _wrong(
+            place,
+            f"it has {len(questions)} questions, {len(options)} groups of options and "
+            f"{len(answers)} answers",
+        )
+    numbered = enumerate(zip(questions, options, answers, strict=True))
+    for number, (question, choices, answer) in numbered:
+        letters = [chr(ord("A") + choice) for choice in range(len(choices))]
+        if answer is not None and answer not in letters:
+            raise _wrong(
+                place,
+                f"the answer of question {number} is {answer!r} and must be one of "
+                f"{', '.join(letters)}",
+            )
+        yield ChoiceExample(
+            f"{content['id']}-{number}",
+            content["article"],
+            tuple(with_option(question, choice) for choice in choices),
+            None if answer is None else letters.index(answer),
+            group,
+        )
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(part, str) for part in value)
+
+
+def with_option(question: str, option: str) -> str:
+    """The text that stands for an option: in the question's gap, or behind the question."""
+    return question.replace(_BLANK, option) if _BLANK in question else f"{question} {option}"
+
+
+def _wrong(place: str, why: str) -> UserError:
+    return UserError(
+        f"{place} is not laid out as RACE's files: {why}. A file must be one JSON object with "
+        "article, questions, options and answers, the last three of equal length."
+    )

@@ -1,0 +1,236 @@
+"""What is said of a split does not depend on how its rows are put into batches."""
+
+import dataclasses
+import math
+import statistics
+
+import jax
+import numpy as np
+import pytest
+
+from roberta_jax import config as c
+from roberta_jax.encoder.task_model import abstract_task_params
+from roberta_jax.finetune import evaluate as evaluate_module
+from roberta_jax.finetune.evaluate import TaskEvaluation, evaluate_seeds, make_predictor
+from roberta_jax.finetune.objective import TaskObjective, head_of
+from roberta_jax.finetune.rows import BatchMaker, SplitRows
+from roberta_jax.parallel.mesh import make_mesh
+from roberta_jax.tasks.examples import Answer, QuestionExample, TextExample
+from roberta_jax.tasks.features import NO_LABEL, TaskRows
+from roberta_jax.tasks.predictions import Predictions
+from roberta_jax.tasks.task import Task
+from tests.encoder import tiny
+
+TASKS = {
+    "classification": Task(name="t", title="T", kind="classification", labels=("a", "b", "c")),
+    "regression": Task(name="t", title="T", kind="regression"),
+    "choice": Task(name="t", title="T", kind="choice"),
+    "span": Task(name="t", title="T", kind="span", unanswerable=True),
+    "tokens": Task(name="t", title="T", kind="tokens", labels=("O", "B-X")),
+}
+COUNT = 21  # Of predictions: no multiple of the devices.
+NUM_SEEDS = 2
+
+
+def rows_of(kind, order=None):
+    """Rows of unlike lengths with targets, in this order."""
+    group_size = 4 if kind == "choice" else 1
+    generator = tiny.generator(3)
+    ids, targets = [], []
+    for _ in range(COUNT * group_size):
+        length = int(generator.integers(3, 16))
+        ids.append(generator.integers(4, 49, length).astype(np.int32))
+        targets.append(
+            {
+                "classification": generator.integers(3),
+                "regression": generator.standard_normal(),
+                "choice": generator.integers(4),
+                "span": np.sort(generator.integers(0, length, 2)),
+                "tokens": generator.integers(0, 2, length).astype(np.int32),
+            }[kind]
+        )
+    if kind == "tokens":
+        for target in targets:
+            target[0] = NO_LABEL
+    order = np.arange(COUNT) if order is None else order
+    rows = (order[:, None] * group_size + np.arange(group_size)).ravel()
+    targets = [targets[number] for number in order]
+    if kind != "tokens":
+        targets = np.array(targets, np.float32 if kind == "regression" else np.int32)
+    starts = np.array([len(ids[row]) // 2 for row in rows], np.int32)
+    return TaskRows([ids[row] for row in rows], starts, targets, group_size=group_size)
+
+
+def predicted(kind, rows, *, num_seeds=NUM_SEEDS, mesh=None):
+    """The outputs and the loss of each seed, of weights at random."""
+    task = TASKS[kind]
+    objective = TaskObjective(tiny.CONFIG, head_of(task), kind, rows.group_size)
+    shapes = abstract_task_params(tiny.CONFIG, objective.head)
+    seeds = [tiny.random_like(shapes, seed) for seed in range(num_seeds)]
+    params = jax.tree.map(lambda *leaves: np.stack(leaves), *seeds)
+    mesh = make_mesh(mesh or c.MeshConfig())
+    maker = BatchMaker(mesh, pad_id=1, token_types=False, max_length=16)
+    with jax.set_mesh(mesh):
+        return make_predictor(objective, maker, num_seeds)(params, rows)
+
+
+def assert_same(kind, left, right, order=None):
+    """Outputs of the same rows, the second ones in another order, and losses."""
+    order = np.arange(COUNT) if order is None else order
+    for one, other in zip(left[0], right[0], strict=True):
+        assert len(one.values) == len(other.values) == COUNT
+        for place, number in enumerate(order):
+            np.testing.assert_allclose(
+                other.values[place], one.values[number], rtol=1e-4, atol=1e-5
+            )
+        if kind == "span":
+            np.testing.assert_allclose(
+                other.answerable, one.answerable[order], rtol=1e-4, atol=1e-5
+            )
+    np.testing.assert_allclose(left[1], right[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["classification", "span", "tokens"])
+def test_neither_batch_nor_order_nor_padding_matters(kind, monkeypatch):
+    straight = predicted(kind, rows_of(kind))
+    order = tiny.generator(8).permutation(COUNT)
+    monkeypatch.setattr(evaluate_module, "TOKENS_PER_BATCH", 16)  # A row of each device.
+    monkeypatch.setattr("roberta_jax.tasks.batches.SHORTEST", 4)  # Lengths of 4, 8 and 16.
+    other = predicted(kind, rows_of(kind, order), mesh=c.MeshConfig(data=2, tensor=4))
+    assert_same(kind, straight, other, order)
+    assert not np.allclose(straight[0][0].values[0], straight[0][1].values[0])  # Seeds differ.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["regression", "choice"])
+def test_nor_of_the_other_kinds(kind, monkeypatch):
+    test_neither_batch_nor_order_nor_padding_matters(kind, monkeypatch)
+
+
+def test_a_seed_beside_others_is_the_seed_alone():
+    rows = rows_of("classification")
+    together, alone = (predicted("classification", rows, num_seeds=count) for count in (2, 1))
+    np.testing.assert_allclose(together[0][0].values, alone[0][0].values, rtol=1e-4, atol=1e-5)
+    assert together[1][0] == pytest.approx(alone[1][0], rel=1e-5)
+
+
+def test_rows_without_labels_have_no_loss():
+    rows = rows_of("classification")
+    with_labels = predicted("classification", rows, num_seeds=1)
+    outputs, losses = predicted(
+        "classification", dataclasses.replace(rows, targets=None), num_seeds=1
+    )
+    assert math.isnan(losses[0]) and math.isfinite(with_labels[1][0])
+    np.testing.assert_allclose(outputs[0].values, with_labels[0][0].values, rtol=1e-5, atol=1e-6)
+
+
+def test_few_rows_need_no_large_batch():
+    lengths = np.array([500, 3, 3])
+    maker = BatchMaker(make_mesh(c.MeshConfig()), pad_id=1, token_types=False, max_length=512)
+    assert evaluate_module._batch_size(lengths, maker, 1) == 8
+    many = np.full(10_000, 16)
+    assert evaluate_module._batch_size(many, maker, 1) == 8 * 256
+    assert evaluate_module._batch_size(many, maker, 4) == 8 * 64
+    assert evaluate_module._batch_size(np.full(10_000, 500), maker, 16) == 8
+
+
+# ---- Scores -------------------------------------------------------------------------------------
+
+
+def given(monkeypatch, by_split):
+    """Splits, and a predictor that gives these predictions: split → one for each seed."""
+    monkeypatch.setattr(evaluate_module, "decide", lambda task, examples, rows, output: output)
+    return lambda params, rows: by_split[rows]
+
+
+def questions(answers):
+    return [
+        QuestionExample(str(number), "Who?", "red blue", (Answer(text, 0),) if text else ())
+        for number, text in enumerate(answers)
+    ]
+
+
+def test_the_threshold_of_a_seed_is_that_of_its_first_dev_split(monkeypatch):
+    task = Task(name="t", title="T", kind="span", unanswerable=True, dev=("dev", "other"))
+    # Three with an answer, one without; all are answered as if there always were one.
+    examples = questions(["red", "blue", "red", ""])
+    texts = ["red", "blue", "red", "blue"]
+
+    def said(*no_answer):
+        return Predictions(values=texts, no_answer=np.array(no_answer, np.float64))
+
+    found = {
+        # The first seed is right at a threshold from 2 to 3, the second one from -3 to -2.
+        "dev rows": ([said(0, 1, 2, 3), said(-5, -4, -3, -2)], [0.5, 0.7]),
+        # Between those of the two: the first seed answers all, the second one none.
+        "other rows": ([said(0, 0, 0, 0), said(0, 0, 0, 0)], [8.0, 8.0]),
+    }
+    splits = [SplitRows("dev", examples, "dev rows"), SplitRows("other", examples, "other rows")]
+    evaluation, predictions = evaluate_seeds(task, splits, None, given(monkeypatch, found))
+    first, second = evaluation.thresholds
+    assert 2 <= first < 3 and -3 <= second < -2
+    assert [scores["dev"]["f1"] for scores in evaluation.scores] == [1.0, 1.0]
+    assert [scores["other"]["f1"] for scores in evaluation.scores] == [0.75, 0.25]
+    assert evaluation.losses == [0.5, 0.7] and evaluation.loss_nats == pytest.approx(0.6)
+    assert predictions == [found["dev rows"][0], found["other rows"][0]]
+
+
+def test_the_split_that_decides_the_threshold_is_not_the_other_one(monkeypatch):
+    task = Task(name="t", title="T", kind="span", unanswerable=True, dev=("dev", "other"))
+    examples = questions(["red", ""])
+    said = Predictions(values=["red", "blue"], no_answer=np.array([0.0, 1.0]))
+    high = Predictions(values=["red", "blue"], no_answer=np.array([5.0, 6.0]))
+    found = {"dev rows": ([said], [0.0]), "other rows": ([high], [0.0])}
+    splits = [SplitRows("dev", examples, "dev rows"), SplitRows("other", examples, "other rows")]
+    evaluation, _ = evaluate_seeds(task, splits, None, given(monkeypatch, found))
+    assert evaluation.scores[0] == {
+        "dev": {"f1": 1.0, "exact_match": 1.0},
+        "other": {"f1": 0.5, "exact_match": 0.5},  # Nothing is answered.
+    }
+
+
+def test_without_unanswerable_questions_there_is_no_threshold(monkeypatch):
+    task = TASKS["classification"]
+    examples = [TextExample(str(number), ("x",), number % 3) for number in range(6)]
+    right = Predictions(values=np.array([0, 1, 2, 0, 1, 2]))
+    wrong = Predictions(values=np.array([0, 0, 0, 0, 0, 0]))
+    found = {"dev rows": ([right, wrong, right], [0.1, 0.3, 0.2])}
+    splits = [SplitRows("dev", examples, "dev rows")]
+    evaluation, _ = evaluate_seeds(task, splits, None, given(monkeypatch, found))
+    assert evaluation.thresholds == [None] * 3
+    np.testing.assert_allclose(evaluation.deciding(), [1, 1 / 3, 1])
+    assert evaluation.deciding().dtype == np.float32
+    entry = evaluation.entry()
+    assert entry["dev_accuracy"] == 1.0 and entry["loss_nats"] == pytest.approx(0.2)
+    assert [scores["dev"]["accuracy"] for scores in entry["seeds"]] == pytest.approx([1, 1 / 3, 1])
+    assert evaluation.text() == (
+        "dev accuracy 100.0 (median of 3 seeds, 33.3 to 100.0), loss 0.2000"
+    )
+
+
+def test_figures_of_several_splits_are_medians_and_the_first_decides():
+    task = Task(
+        name="t",
+        title="T",
+        kind="classification",
+        labels=("a", "b"),
+        scores=("f1", "accuracy"),
+        dev=("one", "two"),
+    )
+    values = [(0.1, 0.9), (0.3, 0.2), (0.2, 0.4)]
+    scores = [
+        {"one": {"f1": one, "accuracy": 0.5}, "two": {"f1": two, "accuracy": 0.6}}
+        for one, two in values
+    ]
+    evaluation = TaskEvaluation(task, [0.1, 0.2, 0.6], scores, [None] * 3)
+    np.testing.assert_allclose(evaluation.deciding(), [0.1, 0.3, 0.2])
+    assert evaluation.entry() == {
+        "loss_nats": pytest.approx(0.3),
+        "one_f1": statistics.median([0.1, 0.3, 0.2]),
+        "one_accuracy": 0.5,
+        "two_f1": 0.4,
+        "two_accuracy": 0.6,
+        "seeds": scores,
+    }
+    alone = TaskEvaluation(task, [0.1], scores[:1], [None])
+    assert alone.text() == "one f1 10.0, loss 0.1000"
