@@ -19,6 +19,7 @@ best model (model/), predictions for the test split (predictions/), the record o
 saves, and the same command goes on.
 """
 
+import copy
 import pathlib
 from typing import Any
 
@@ -32,6 +33,9 @@ from roberta_jax.errors import UserError
 SUMMARY = "train a model for GLUE, SQuAD, RACE or a table of your own"
 TAKES_CONFIG = True
 ALL = "all"
+
+# Published task → file of its recipe; those of GLUE share one.
+_RECIPES = {"squad1": "squad.py:squad1", "squad2": "squad.py:squad2", "race": "race.py"}
 
 extra_help = finetuning_help
 
@@ -94,17 +98,32 @@ def run(flags: Any, arguments: list[str]) -> int:
     ):
         if not getattr(flags, name):
             raise UserError(f"--{name} is missing: {what}.")
-    config = flags.config or FinetuneConfig()
-    task = flags.task or config.task
+    task = flags.task or (flags.config.task if flags.config else "")
     if task == ALL:
         return _run_all(flags)
+    return _finetune(_with_flags(flags, _config(flags, task)), flags, flags.init_from)
+
+
+def _config(flags: Any, task: str) -> FinetuneConfig:
+    """The settings of a task, as --config has them, before other flags."""
+    config: FinetuneConfig = copy.deepcopy(flags.config) or FinetuneConfig()
     if task in TABLE_KINDS:
         config.task, config.table.kind = "", task
-    elif config.task == ALL:  # The recipe has the settings of each task.
-        config = config_for(flags, task, FinetuneConfig)
-    else:
-        config.task = task
-    return _finetune(_with_flags(flags, config), flags, flags.init_from)
+        return config
+    if flags.config is None and task:
+        print(
+            f"no --config: {task} is trained with the defaults; --config=configs/finetune/"
+            f"{_RECIPES.get(task, f'glue.py:{task}')} has the published settings"
+        )
+    if config.task not in ("", task):  # The recipe of another task, or of all.
+        try:
+            config = config_for(flags, task, FinetuneConfig)
+        except UserError as error:
+            raise UserError(
+                f"--task={task}, and --config is a recipe for {config.task}. {error}"
+            ) from error
+    config.task = task
+    return config
 
 
 def _run_all(flags: Any) -> int:
@@ -124,9 +143,7 @@ def _run_all(flags: Any) -> int:
     if left_out:
         print(f"not in {data}, and left out: {', '.join(left_out)}")
     for task in sorted(tasks, key=lambda task: bool(task.starts_from)):
-        fresh = config_for(flags, task.name, FinetuneConfig) if flags.config else FinetuneConfig()
-        config = _with_flags(flags, fresh)
-        config.task = task.name
+        config = _with_flags(flags, _config(flags, task.name))
         source, workdir = flags.init_from, pathlib.Path(flags.workdir)
         if task.starts_from and not config.model.random_weights:
             found = find_task_model(workdir / task.starts_from)

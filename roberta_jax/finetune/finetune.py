@@ -19,7 +19,7 @@ from roberta_jax.finetune.model_folder import MODEL_FOLDER, RowLimits
 from roberta_jax.finetune.objective import TaskObjective, head_of
 from roberta_jax.finetune.predict import predict_splits
 from roberta_jax.finetune.rows import BatchMaker, SplitRows, share_of
-from roberta_jax.finetune.source import StartingEncoder, open_encoder
+from roberta_jax.finetune.source import StartingEncoder, for_this_machine, open_encoder
 from roberta_jax.finetune.task_data import load_task
 from roberta_jax.finetune.trial import TaskRun, Trial, TrialOutcome, run_trial
 from roberta_jax.parallel.host_memory import keep_freed_memory
@@ -72,6 +72,7 @@ def finetune(
       UserError: something that the user can mend; nothing was changed.
     """
     config.validate()
+    config = dataclasses.replace(config, model=for_this_machine(config.model))
     workdir = local_path(workdir)
     if resume not in ("auto", "never"):
         raise UserError(f"--resume={resume} is not understood. Use auto or never.")

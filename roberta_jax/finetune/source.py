@@ -45,6 +45,14 @@ class StartingEncoder:
     description: str
 
 
+def for_this_machine(settings: TaskModelConfig) -> TaskModelConfig:
+    """The settings with the type that `compute_dtype="auto"` stands for here."""
+    if settings.compute_dtype != "auto":
+        return settings
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return dataclasses.replace(settings, compute_dtype=dtype)
+
+
 def open_encoder(
     source: str | pathlib.Path, mesh: Mesh, settings: TaskModelConfig, *, task: str = ""
 ) -> StartingEncoder:
@@ -80,6 +88,7 @@ def open_encoder(
             encoder = config.encoder
             family = origin_family(folder) or family_of(encoder, tokenizer)
             description = f"{folder}, step {step:,}" if step else str(folder)
+    settings = for_this_machine(settings)
     encoder = dataclasses.replace(
         encoder,
         embedding_dropout_rate=settings.embedding_dropout_rate,

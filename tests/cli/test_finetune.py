@@ -58,7 +58,7 @@ def differences(config, other):
 # ---- Flags and fields ---------------------------------------------------------------------------
 
 FLAGS = [
-    ("--task=rte", "task", "rte"),
+    ("--task=qnli", "task", "qnli"),  # Of sst2's settings.
     ("--data=glue", "data.path", "glue"),
     ("--max_length=64", "data.max_length", 64),
     ("--train_share=0.1", "data.train_share", 0.1),
@@ -127,6 +127,27 @@ def test_a_task_of_the_recipe_of_all_has_its_own_settings(called):
     config = config_of(called, f"--config={RECIPE}", "--task=rte", "--config.seed=3")
     assert (config.task, config.seed) == ("rte", 3)
     assert (config.optimizer.peak_learning_rate, config.fit.batch_size) == (2e-5, 16)
+
+
+def test_a_task_beside_the_recipe_of_another_has_its_own_settings(called, capsys):
+    config = config_of(called, f"--config={RECIPE}:sst2", "--task=rte")
+    assert config == config_of(called, f"--config={RECIPE}:rte")
+    error = refusal(capsys, f"--config={RECIPE}:sst2", "--task=squad2")
+    assert (
+        "--task=squad2, and --config is a recipe for sst2" in error and "no task of GLUE" in error
+    )
+    race = CONFIGS / "finetune" / "race.py"
+    assert "is a recipe for race" in refusal(capsys, f"--config={race}", "--task=squad2")
+
+
+@pytest.mark.parametrize(
+    ("task", "card"), [("rte", "glue.py:rte"), ("squad1", "squad.py:squad1"), ("race", "race.py")]
+)
+def test_a_published_task_without_a_recipe_names_it(called, capsys, task, card):
+    assert config_of(called, f"--task={task}") == c.FinetuneConfig(task=task)
+    assert f"--config=configs/finetune/{card} has the published" in capsys.readouterr().out
+    named = config_of(called, f"--config={CONFIGS / 'finetune' / card}")
+    assert named.task == task and capsys.readouterr().out == ""
 
 
 # ---- All of GLUE --------------------------------------------------------------------------------

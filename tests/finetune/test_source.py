@@ -97,3 +97,11 @@ def test_what_predicted_next_sentences_becomes_the_pooler(complete, monkeypatch)
     found = open_encoder(complete, make_mesh(c.MeshConfig()), c.TaskModelConfig())
     assert set(found.params) == {"embedding", "layers", "pooler"}
     assert found.params["pooler"] is dense
+
+
+@pytest.mark.parametrize(("backend", "dtype"), [("cpu", "float32"), ("gpu", "bfloat16")])
+def test_what_auto_computes_in_is_the_machine_s(monkeypatch, backend, dtype):
+    monkeypatch.setattr(source_module.jax, "default_backend", lambda: backend)
+    assert source_module.for_this_machine(c.TaskModelConfig()).compute_dtype == dtype
+    asked = c.TaskModelConfig(compute_dtype="float32")
+    assert source_module.for_this_machine(asked) == asked
