@@ -3,7 +3,8 @@
 In GLUE's files a tab ends a field and quotes are text. All have a header but for CoLA's train.tsv
 and dev.tsv. The labels are read by name: TFDS numbers the classes of some tasks in another order.
 Texts lose the blanks at their ends, as in fairseq: SST-2 has one at the end of every sentence but
-those of test.tsv.
+those of test.tsv. TFDS stores its records in an order of its own, with the number that the row has in
+GLUE's file; here they stand in the order of that file.
 """
 
 import dataclasses
@@ -75,7 +76,9 @@ _LAYOUTS = {
     "rte": _Layout(texts=_SENTENCES),
     "wnli": _Layout(texts=_SENTENCES, tfds_labels={"not_entailment": "0", "entailment": "1"}),
 }
-_NUMBERS = ("index", "id", "idx")  # Columns with the number of the row, by which GLUE submits.
+_TFDS_NUMBER = "idx"
+# Columns with the number of the row, by which GLUE submits.
+_NUMBERS = ("index", "id", _TFDS_NUMBER)
 
 
 def num_texts(task: Task) -> int:
@@ -172,7 +175,8 @@ def _opener(task: Task, layout: _Layout, split: str, path: str) -> _Opener:
     def opened(ragged: list[int] | None) -> Table:
         if is_tfds(path):
             table = read_table(path)
-            table.check(layout.tfds_texts or layout.texts, f"TFDS calls {task.title} so.")
+            columns = (*(layout.tfds_texts or layout.texts), _TFDS_NUMBER)
+            table.check(columns, f"TFDS calls {task.title} so.")
             return table
         if layout.no_header and split not in task.test:
             return _without_header(task, layout, read_table(path, columns=layout.no_header))
@@ -235,6 +239,8 @@ def _examples(
         )
     if without_label:
         notes.append(_left_out(table.name, without_label, "have no label on which people agreed"))
+    if from_tfds:
+        examples.sort(key=lambda example: int(example.id))
     return examples
 
 

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from roberta_jax.data.tables import read_table
 from roberta_jax.errors import UserError
 from roberta_jax.tasks.catalogue import find_task
 from roberta_jax.tasks.examples import TextExample
 from roberta_jax.tasks.glue import load_glue
+from roberta_jax.tasks.predictions import Predictions
+from roberta_jax.tasks.submission import write_predictions
 
 # Task, header and rows of train and dev, header and rows of test, and what the rows are: the
 # published layouts.
@@ -248,9 +251,8 @@ class Glue(tfds.core.GeneratorBasedBuilder):
         names = CLASSES[name]
         features["label"] = tfds.features.ClassLabel(names=names) if names else np.float32
         features["idx"] = np.int32
-        return tfds.core.DatasetInfo(
-            builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
-        )
+        # Shuffled, as TFDS's own.
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, download_manager):
         kinds = ["_matched", "_mismatched"] if self.builder_config.name == "mnli" else [""]
@@ -259,10 +261,18 @@ class Glue(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split):
         name = self.builder_config.name
-        classes = CLASSES[name] or [0.5, 3.5]
-        for i, label in enumerate(classes):
-            texts = {feature: f" {feature} {label}, é " for feature in FEATURES[name]}
-            yield i, {**texts, "label": -1 if "test" in split else label, "idx": i + 10}
+        for number in range(NUM_ROWS):
+            label = stored_label(name, number)
+            texts = {feature: f" {feature} {number} {label}, é " for feature in FEATURES[name]}
+            yield number, {**texts, "label": -1 if "test" in split else label, "idx": number}
+
+
+NUM_ROWS = 12
+
+
+def stored_label(name, number):
+    classes = CLASSES[name] or [0.5, 3.5]
+    return classes[number % len(classes)]
 
 
 @pytest.fixture(scope="module")
@@ -289,9 +299,13 @@ def test_tfds_classes_are_read_by_name(name, data_dir, found_by_name):
     if name == "wnli":
         glue_names = {"not_entailment": "0", "entailment": "1"}
     for split, examples in loaded.splits.items():
-        assert [example.id for example in examples] == [str(10 + i) for i in range(len(examples))]
-        for example, stored in zip(examples, CLASSES[name] or [0.5, 3.5], strict=True):
-            assert example.texts == tuple(f"{feature} {stored}, é" for feature in FEATURES[name])
+        # In the order of GLUE's file, by which predictions are submitted.
+        assert [example.id for example in examples] == [str(row) for row in range(NUM_ROWS)]
+        for number, example in enumerate(examples):
+            stored = stored_label(name, number)
+            assert example.texts == tuple(
+                f"{feature} {number} {stored}, é" for feature in FEATURES[name]
+            )
             if split in task.test:
                 assert example.label is None
             elif name == "stsb":
@@ -300,8 +314,25 @@ def test_tfds_classes_are_read_by_name(name, data_dir, found_by_name):
                 assert task.labels[example.label] == glue_names.get(stored, stored)
 
 
+def test_the_fake_dataset_is_stored_in_another_order(found_by_name):
+    for split in ("train", "validation", "test"):
+        rows = [record["idx"] for _, record in read_table(f"tfds:glue/cola:{split}").rows]
+        assert sorted(rows) == list(range(NUM_ROWS)) and rows != sorted(rows)
+
+
+def test_predictions_from_tfds_are_submitted_by_the_rows_of_the_file(found_by_name, tmp_path):
+    task = find_task("qnli")
+    examples = load_glue(task, "tfds:glue").splits["test"]
+    # What the texts say that they are.
+    found = [task.labels.index(example.texts[0].split()[2].strip(",")) for example in examples]
+    (path,) = write_predictions(tmp_path, task, "test", examples, Predictions(np.array(found)))
+    assert path.read_text().splitlines()[1:] == [
+        f"{row}\t{stored_label('qnli', row)}" for row in range(NUM_ROWS)
+    ]
+
+
 def test_another_task_s_dataset_is_told(found_by_name):
-    with pytest.raises(UserError, match=r"record 0 has 'unacceptable' as its label; of SST-2"):
+    with pytest.raises(UserError, match=r"record 0 has '(un)?acceptable' as its label; of SST-2"):
         load_glue(find_task("sst2"), "tfds:glue/cola")
     with pytest.raises(UserError, match=r"has no column 'sentence1'.* it has "):
         load_glue(find_task("rte"), "tfds:glue/cola")
