@@ -15,7 +15,7 @@ from etils import epath
 
 from roberta_jax.errors import UserError
 from roberta_jax.page.document import write_whole
-from roberta_jax.tasks.catalogue import GLUE
+from roberta_jax.tasks.catalogue import DIAGNOSTIC, GLUE
 from roberta_jax.tasks.examples import Example, WordsExample
 from roberta_jax.tasks.predictions import Predictions
 from roberta_jax.tasks.task import Task
@@ -80,7 +80,9 @@ def write_glue(
 
 
 def glue_file_name(task: Task, split: str) -> str:
-    """Such as "SST-2.tsv", "MNLI-mm.tsv"."""
+    """Such as "SST-2.tsv", "MNLI-mm.tsv"; of the diagnostic set "AX.tsv"."""
+    if split == DIAGNOSTIC:
+        return "AX.tsv"
     whole, _, part = split.partition("_")
     name = f"{task.title}-{_MNLI_PARTS.get(part, part)}" if part else task.title
     return f"{name}.tsv" if whole == "test" else f"{name}-{whole}.tsv"

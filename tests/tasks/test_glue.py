@@ -6,7 +6,7 @@ import tensorflow_datasets as tfds
 
 from roberta_jax.data.tables import read_table
 from roberta_jax.errors import UserError
-from roberta_jax.tasks.catalogue import find_task
+from roberta_jax.tasks.catalogue import DIAGNOSTIC, find_task
 from roberta_jax.tasks.examples import TextExample
 from roberta_jax.tasks.glue import load_glue
 from roberta_jax.tasks.predictions import Predictions
@@ -79,8 +79,14 @@ def write_task(folder, name):
     for split in ("train", *task.dev):
         write(folder / f"{split}.tsv", header, row)
     for split in task.test:
-        write(folder / f"{split}.tsv", test_header, test_row)
+        if split != DIAGNOSTIC:
+            write(folder / f"{split}.tsv", test_header, test_row)
     return folder
+
+
+def splits_of(task):
+    """Those of `write_task`."""
+    return ["train", *task.dev, *(split for split in task.test if split != DIAGNOSTIC)]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -89,7 +95,7 @@ def test_the_published_layout_of_every_task_is_read(name, tmp_path):
     write_task(tmp_path / task.title, name)
     whole = load_glue(task, str(tmp_path))
     assert whole == load_glue(task, str(tmp_path / task.title))
-    assert list(whole.splits) == ["train", *task.dev, *task.test] and not whole.notes
+    assert list(whole.splits) == splits_of(task) and not whole.notes
     for split, (example,) in whole.splits.items():
         row = FILES[name][3 if split in task.test else 1]
         number_of_texts = 1 if name in ("cola", "sst2") else 2
@@ -148,6 +154,36 @@ def test_pairs_without_agreement_are_left_out_and_told(tmp_path):
     assert len(loaded.splits["dev_matched"]) == 2
     assert "dev_matched.tsv: 1 rows that have no label" in loaded.notes[0]
     assert "(line 3)" in loaded.notes[0]
+
+
+@pytest.mark.parametrize("file", ["diagnostic/diagnostic.tsv", "AX/AX.tsv", "AX/test.tsv.gz"])
+@pytest.mark.parametrize("data", ["", "MNLI"])
+def test_the_diagnostic_set_is_a_test_split_of_mnli(tmp_path, file, data):
+    task = find_task("mnli")
+    write_task(tmp_path / "MNLI", "mnli")
+    path = tmp_path / file
+    rows = ["index", "sentence1", "sentence2"], ["0", "One.", "Two."], ["1", "Three.", "Four."]
+    text = write(path, *rows).read_bytes()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    splits = load_glue(task, str(tmp_path / data)).splits
+    assert list(splits) == [*splits_of(task), DIAGNOSTIC]
+    assert splits[DIAGNOSTIC] == [
+        TextExample("0", ("One.", "Two."), None),
+        TextExample("1", ("Three.", "Four."), None),
+    ]
+    found = Predictions(np.array([2, 0]))
+    (path,) = write_predictions(tmp_path / "out", task, DIAGNOSTIC, splits[DIAGNOSTIC], found)
+    assert path.name == "AX.tsv"
+    assert path.read_text() == "index\tprediction\n0\tentailment\n1\tcontradiction\n"
+    write_task(tmp_path / "RTE", "rte")
+    assert DIAGNOSTIC not in load_glue(find_task("rte"), str(tmp_path)).splits
+
+
+def test_a_diagnostic_file_in_another_layout_is_told(tmp_path):
+    write_task(tmp_path / "MNLI", "mnli")
+    write(tmp_path / "AX" / "AX.tsv", ["index", "prediction"], ["0", "neutral"])
+    with pytest.raises(UserError, match=r"AX.tsv has no column 'sentence1' and no column 'sent"):
+        load_glue(find_task("mnli"), str(tmp_path))
 
 
 def test_compressed_files_are_read(tmp_path):
@@ -231,6 +267,7 @@ CLASSES = {
     "qnli": ["entailment", "not_entailment"],
     "wnli": ["not_entailment", "entailment"],
     "stsb": None,
+    "ax": ["entailment", "neutral", "contradiction"],
 }
 FEATURES = {
     "cola": ["sentence"],
@@ -238,6 +275,7 @@ FEATURES = {
     "qnli": ["question", "sentence"],
     "wnli": ["sentence1", "sentence2"],
     "stsb": ["sentence1", "sentence2"],
+    "ax": ["premise", "hypothesis"],
 }
 
 
@@ -255,6 +293,8 @@ class Glue(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, download_manager):
+        if self.builder_config.name == "ax":
+            return {"test": self._generate_examples("test")}
         kinds = ["_matched", "_mismatched"] if self.builder_config.name == "mnli" else [""]
         names = ["train", *(f"{split}{kind}" for split in ("validation", "test") for kind in kinds)]
         return {name: self._generate_examples(name) for name in names}
@@ -278,7 +318,7 @@ def stored_label(name, number):
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
-    for name in CLASSES:
+    for name in set(CLASSES) - {"ax"}:
         Glue(config=name, data_dir=folder, file_format="array_record").download_and_prepare()
     return folder
 
@@ -288,13 +328,13 @@ def found_by_name(data_dir, monkeypatch):
     monkeypatch.setattr(tfds.core.utils.file_utils.constants, "DATA_DIR", str(data_dir))
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", sorted(set(CLASSES) - {"ax"}))
 def test_tfds_classes_are_read_by_name(name, data_dir, found_by_name):
     task = find_task(name)
     loaded = load_glue(task, "tfds:glue")
     assert loaded.splits == load_glue(task, f"tfds:glue/{name}").splits
     assert loaded.splits == load_glue(task, f"tfds:{data_dir}/glue/{name}/2.0.0").splits
-    assert list(loaded.splits) == ["train", *task.dev, *task.test]
+    assert list(loaded.splits) == splits_of(task)
     glue_names = {"unacceptable": "0", "acceptable": "1"}
     if name == "wnli":
         glue_names = {"not_entailment": "0", "entailment": "1"}
@@ -329,6 +369,17 @@ def test_predictions_from_tfds_are_submitted_by_the_rows_of_the_file(found_by_na
     assert path.read_text().splitlines()[1:] == [
         f"{row}\t{stored_label('qnli', row)}" for row in range(NUM_ROWS)
     ]
+
+
+def test_the_diagnostic_set_of_tfds(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds.core.utils.file_utils.constants, "DATA_DIR", str(tmp_path))
+    for name in ("mnli", "ax"):
+        Glue(config=name, data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    splits = load_glue(find_task("mnli"), "tfds:glue").splits
+    assert splits == load_glue(find_task("mnli"), "tfds:glue/mnli").splits
+    assert [example.id for example in splits[DIAGNOSTIC]] == [str(row) for row in range(NUM_ROWS)]
+    assert splits[DIAGNOSTIC][4].texts == ("premise 4 neutral, é", "hypothesis 4 neutral, é")
+    assert {example.label for example in splits[DIAGNOSTIC]} == {None}
 
 
 def test_another_task_s_dataset_is_told(found_by_name):

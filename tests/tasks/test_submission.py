@@ -38,6 +38,7 @@ def test_the_names_that_glue_expects():
         "QQP.tsv",
         "MNLI-m.tsv",
         "MNLI-mm.tsv",
+        "AX.tsv",
         "QNLI.tsv",
         "RTE.tsv",
         "WNLI.tsv",
