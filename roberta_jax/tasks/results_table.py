@@ -165,6 +165,13 @@ def remarks(results: Sequence[TaskResult]) -> list[str]:
             f"Figures marked published are those of RoBERTa's authors, of {where}, and not of "
             "this run."
         )
+    if any(result.name == "wnli" for result in results):
+        found.append(
+            "WNLI: the published figure is of another task. It was reached on SuperGLUE's version "
+            "of the data, in which the pronoun is marked, and by ranking its candidates (paper "
+            "section 5.1). Classified as pairs, as here, it mostly stays at the share of the more "
+            "frequent class."
+        )
     average = glue_average(results)
     if average is not None and len(results) > 1:
         left_out = "; WNLI is left out, as in BERT's paper" if average.without_wnli else ""

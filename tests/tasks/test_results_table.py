@@ -7,6 +7,7 @@ from roberta_jax.tasks.results_table import (
     TRIAL_HEAD,
     glue_average,
     markdown_table,
+    remarks,
     task_rows,
     trial_rows,
     write_table,
@@ -59,6 +60,12 @@ def test_the_average_says_what_it_is_over():
     assert "over SST-2, RTE: 50.0" in text and "WNLI is left out" in text
     assert "Average" not in markdown_table(results[:1])
     assert "(RACE: on the test set)" in markdown_table([make_result("race")])
+
+
+def test_the_published_figure_of_wnli_is_said_to_be_of_another_task():
+    words = "the published figure is of another task"
+    assert words in " ".join(remarks([make_result("rte"), make_result("wnli")]))
+    assert words not in " ".join(remarks([make_result("rte")]))
 
 
 def test_the_page_names_what_was_cut_noted_and_started_from(tmp_path):
