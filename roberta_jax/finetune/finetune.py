@@ -35,7 +35,7 @@ from roberta_jax.tasks.results import (
     task_result,
     write_results,
 )
-from roberta_jax.tasks.results_table import write_table
+from roberta_jax.tasks.results_table import lines_of_test_splits, write_table
 from roberta_jax.tasks.scores import check_scores
 from roberta_jax.tasks.task import Task
 from roberta_jax.train import workdir as workdir_lib
@@ -141,8 +141,14 @@ def finetune(
         _keep_best(outcomes, result, folder)
         _write_results(workdir, result)
         test = {name: splits.splits[name] for name in task.test if name in splits.splits}
-        for path in predict_splits(folder / MODEL_FOLDER, test, folder / PREDICTIONS_FOLDER, mesh):
+        files, test_scores = predict_splits(
+            folder / MODEL_FOLDER, test, folder / PREDICTIONS_FOLDER, mesh
+        )
+        for path in files:
             console.say(f"predictions: {path}")
+        if test_scores:  # Only now: nothing is chosen by them.
+            result = dataclasses.replace(result, test_scores=test_scores)
+            _write_results(workdir, result)
         _say_result(result, console)
         console.say(f"results: {workdir / 'results.md'}, {workdir / 'report.html'}")
     return 0
@@ -322,3 +328,5 @@ def _say_result(result: TaskResult, console: RunConsole) -> None:
             f"{result.title} {split}: {figures}{seeds}, rate {best.learning_rate:g}, batch "
             f"{best.batch_size}"
         )
+    for line in lines_of_test_splits(result):
+        console.say(line)

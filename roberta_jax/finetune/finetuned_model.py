@@ -30,7 +30,7 @@ from roberta_jax.tasks.examples import (
 from roberta_jax.tasks.features import TaskRows
 from roberta_jax.tasks.glue import num_texts
 from roberta_jax.tasks.predictions import Predictions
-from roberta_jax.tasks.race import with_option
+from roberta_jax.tasks.race import passage_text, with_option
 from roberta_jax.tasks.submission import answers_given
 from roberta_jax.tasks.task import Task
 from roberta_jax.train.workdir import CONFIG_FILE
@@ -176,7 +176,7 @@ class FinetunedModel:
         Args:
           question: where it has a `_`, the option takes its place.
           options: two or more, all different.
-          passage: what the question is about.
+          passage: what the question is about; its line breaks count as blanks.
           strict: refuse texts that are too long, instead of cutting them with a warning.
 
         Raises:
@@ -189,7 +189,8 @@ class FinetunedModel:
                 f"The options are {list(options)}; there must be two at least, each once."
             )
         whole = tuple(with_option(question, option) for option in options)
-        found = self.predictions([ChoiceExample("0", passage, whole, None)], strict=strict)
+        example = ChoiceExample("0", passage_text(passage), whole, None)
+        found = self.predictions([example], strict=strict)
         assert found is not None and found.probabilities is not None
         return _chosen(options, found.probabilities[0].tolist())
 

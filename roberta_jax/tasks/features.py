@@ -89,7 +89,9 @@ def make_rows(
       window_stride: of span, tokens from one window of a passage to the next.
       max_question_tokens: of span; a longer question loses its end.
       max_option_tokens: of choice, of question and option together; a longer one loses its
-        beginning, so that the option stays.
+        beginning. fairseq cuts its end (the paper does not say which), where the option mostly
+        stands: what is left of several options would be one text, and no model could tell them
+        apart.
 
     Raises:
       UserError: `max_length` leaves no room for the texts, examples of a choice have different

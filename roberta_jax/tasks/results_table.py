@@ -154,8 +154,8 @@ def trial_rows(result: TaskResult) -> list[list[str]]:
 def remarks(results: Sequence[TaskResult]) -> list[str]:
     """What a reader of the table must know, a sentence or two each; plain text."""
     found = [
-        "All figures are of the dev splits, in percent. The best epoch of each seed and the best "
-        "trial are chosen by the first score on the first dev split."
+        "All figures of the tables are of the dev splits, in percent. The best epoch of each seed "
+        "and the best trial are chosen by the first score on the first dev split."
     ]
     if any(result.published for result in results):
         where = "the first score on the first dev split"
@@ -185,7 +185,20 @@ def remarks(results: Sequence[TaskResult]) -> list[str]:
                 f"{result.title}: {result.num_cut:,} training rows did not fit and were cut."
             )
         found.extend(f"{result.title}: {note}" for note in result.notes)
+        found.extend(lines_of_test_splits(result))
     return found
+
+
+def lines_of_test_splits(result: TaskResult) -> list[str]:
+    """What the model that is kept reaches on each test split that has labels."""
+    lines = []
+    for split, scores in result.test_scores.items():
+        figures = ", ".join(f"{score_title(name)} {percent(v)}" for name, v in scores.items())
+        lines.append(
+            f"{result.title}, {split} (not used for any choice): {figures}; of the one model that "
+            "is kept."
+        )
+    return lines
 
 
 def start_of(result: TaskResult) -> str:

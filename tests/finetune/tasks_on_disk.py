@@ -56,6 +56,25 @@ def write_squad(folder, *, unanswerable=True):
     return folder
 
 
+def write_race(folder):
+    """Questions after the word that stands at a place of the article; 9 of middle, 5 of high."""
+    for split in ("train", "dev", "test"):
+        for group, count in (("middle", 9), ("high", 5)):
+            (folder / split / group).mkdir(parents=True)
+            for number in range(count):
+                options = [WORDS[(number + place) % len(WORDS)] for place in range(4)]
+                article = {
+                    "article": f"The {options[number % 4]}.",
+                    "questions": ["What is it?"],
+                    "options": [options],
+                    "answers": ["ABCD"[number % 4]],
+                    "id": f"{group}{number}.txt",
+                }
+                path = folder / split / group / f"{number}.txt"
+                path.write_text(json.dumps(article))
+    return folder
+
+
 def finetune_config(data, *, task="sst2", **changes):
     """A run of a few steps; `changes` are section__field=value."""
     config = c.FinetuneConfig(

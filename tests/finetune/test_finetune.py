@@ -17,7 +17,8 @@ from roberta_jax.finetune.model_folder import find_task_model, read_task_model
 from roberta_jax.finetune.trial import TrialOutcome
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.tasks.results import CurvePoint, read_results, seed_result
-from tests.finetune.tasks_on_disk import finetune_config, write_squad, write_sst2
+from roberta_jax.tasks.results_table import lines_of_test_splits
+from tests.finetune.tasks_on_disk import finetune_config, write_race, write_squad, write_sst2
 
 TIMES = ("seconds", "examples_per_second")
 
@@ -168,7 +169,7 @@ def test_a_sweep_keeps_the_best_median_and_its_best_seed(complete, glue, tmp_pat
         return outcome(run, trial, folder, [accuracies[seed - 3] for seed in trial.seeds])
 
     monkeypatch.setattr(finetune_module, "run_trial", run_trial)
-    monkeypatch.setattr(finetune_module, "predict_splits", lambda *arguments: [])
+    monkeypatch.setattr(finetune_module, "predict_splits", lambda *arguments: ([], {}))
     config = finetune_config(
         glue, num_seeds=3, fit__learning_rates="1e-5,3e-5", fit__batch_sizes="8,16"
     )
@@ -213,6 +214,32 @@ def test_squad_with_its_classifier_runs_through(complete, tmp_path):
     assert set(result.figures()["dev"]) == {"f1", "exact_match"}
     model = read_task_model(find_task_model(tmp_path / "run"), make_mesh(c.MeshConfig()))
     assert "answerable_head" in model.params and model.no_answer_threshold is not None
+
+
+def test_the_answers_of_a_test_split_score_the_model_that_is_kept(complete, tmp_path, capsys):
+    data = write_race(tmp_path / "race")
+    config = finetune_config(
+        data, task="race", num_seeds=1, fit__epochs=1.0, data__max_option_tokens=12
+    )
+    assert finetune(config, tmp_path / "run", init_from=str(complete)) == 0
+    letters = json.loads((tmp_path / "run" / "race" / "predictions" / "race-test.json").read_text())
+    right = {
+        group: [letters[f"{group}{n}.txt-0"] == "ABCD"[n % 4] for n in range(count)]
+        for group, count in (("middle", 9), ("high", 5))
+    }
+    (result,) = read_results(tmp_path / "run")
+    assert result.test_scores["test"] == pytest.approx(
+        {
+            "accuracy": sum(right["middle"] + right["high"]) / 14,
+            "middle_accuracy": sum(right["middle"]) / 9,
+            "high_accuracy": sum(right["high"]) / 5,
+        }
+    )
+    assert set(result.figures()) == {"dev"}
+    (line,) = lines_of_test_splits(result)
+    assert line in capsys.readouterr().out
+    assert "RACE, test (not used for any choice)" in (tmp_path / "run" / "results.md").read_text()
+    assert "RACE, test (not used for any choice)" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_a_fine_tuned_encoder_begins_another_task(finished, complete, glue, tmp_path):

@@ -137,6 +137,8 @@ def test_an_option_is_chosen(loaded):
     wanted = dict(zip(options, scipy.special.softmax(scores), strict=True))
     assert found.probabilities == pytest.approx(wanted, abs=1e-5)
     assert found.label == max(wanted, key=wanted.get) == next(iter(found.probabilities))
+    broken = loaded("choice").choose(question, options, passage.replace(" ", "\n"))
+    assert broken == found
     # Other numbers of options are other programs.
     fewer = loaded("choice").choose(question, options[:2], passage)
     assert set(fewer.probabilities) == set(options[:2])

@@ -1,5 +1,7 @@
 """The table of results."""
 
+import dataclasses
+
 import pytest
 
 from roberta_jax.tasks.results_table import (
@@ -75,6 +77,17 @@ def test_the_page_names_what_was_cut_noted_and_started_from(tmp_path):
     assert "SST-2: mended." in text
     assert "7 parameters, from m." in text
     assert "from random weights" in markdown_table([make_result("sst2")])
+
+
+def test_figures_of_a_test_split_stand_apart_from_those_of_dev():
+    scores = {"test": {"accuracy": 0.501, "high_accuracy": 0.25}}
+    result = make_result("race", [0.9], test_scores=scores)
+    text = markdown_table([result])
+    assert "RACE, test (not used for any choice): accuracy 50.1, high 25.0; of the one" in text
+    without = dataclasses.replace(result, test_scores={})
+    assert task_rows([result]) == task_rows([without]) and "RACE, test" not in " ".join(
+        remarks([without])
+    )
 
 
 def test_titles_of_a_user_do_not_break_the_table():
