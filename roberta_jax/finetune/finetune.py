@@ -18,7 +18,7 @@ from roberta_jax.errors import INTERRUPTED, UserError
 from roberta_jax.finetune.model_folder import MODEL_FOLDER, RowLimits
 from roberta_jax.finetune.objective import TaskObjective, head_of
 from roberta_jax.finetune.predict import predict_splits
-from roberta_jax.finetune.rows import BatchMaker, SplitRows, share_of
+from roberta_jax.finetune.rows import BatchMaker, SplitRows, cut_texts, share_of
 from roberta_jax.finetune.source import StartingEncoder, open_encoder
 from roberta_jax.finetune.task_data import load_task
 from roberta_jax.finetune.trial import TaskRun, Trial, TrialOutcome, run_trial
@@ -188,11 +188,8 @@ def _rows(
                 "that are there"
             )
         rows = make_rows(task, examples, start.tokenizer, **dataclasses.asdict(limits))
-        if rows.num_cut:
-            notes.append(
-                f"{name}: {rows.num_cut:,} of {len(rows.ids):,} rows were cut to "
-                f"{limits.max_length} tokens"
-            )
+        if text := cut_texts(task, rows, limits):
+            notes.append(f"{name}: {text}; they were cut")
         if rows.num_unreachable:
             notes.append(
                 f"{name}: {rows.num_unreachable:,} answers are wholly in no window of "

@@ -16,6 +16,7 @@ from roberta_jax.errors import TruncationWarning, UserError
 from roberta_jax.finetune.foreign_task import read_foreign_task_model
 from roberta_jax.finetune.model_folder import TaskModelFolder, find_task_model, read_task_model
 from roberta_jax.finetune.predict import Predictor
+from roberta_jax.finetune.rows import cut_texts
 from roberta_jax.interop.huggingface import is_huggingface_folder
 from roberta_jax.interop.import_model import what_is_wrong
 from roberta_jax.parallel.mesh import make_mesh
@@ -206,20 +207,9 @@ class FinetunedModel:
             return self._predictor(examples, rows)
 
     def _tell_of_cut(self, rows: TaskRows, *, strict: bool) -> None:
-        if not rows.num_cut:
+        text = cut_texts(self.task, rows, self._predictor.model.limits)
+        if not text:
             return
-        limits = self._predictor.model.limits
-        what, most = {
-            "span": ("windows have a question that is", f"{limits.max_question_tokens:,}"),
-            "choice": (
-                "options with their passages are",
-                f"{limits.max_option_tokens:,} of question and option, in all {self.max_tokens:,}",
-            ),
-        }.get(self.task.kind, ("texts are", f"{self.max_tokens:,}"))
-        text = (
-            f"{rows.num_cut:,} of {len(rows.ids):,} {what} too long for this model, which reads at "
-            f"most {most} tokens"
-        )
         if strict:
             raise UserError(f"{text}. Shorten them, or let them be cut.")
         warnings.warn(f"{text}: they were cut.", TruncationWarning, stacklevel=4)

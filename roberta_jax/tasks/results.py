@@ -130,7 +130,8 @@ class TaskResult:
         the best trial (`median_seed`); None where there are no classes.
       published: of the task.
       notes: what a reader of the figures must know, a sentence each.
-      num_cut: training rows whose text did not fit and was cut.
+      num_cut: training rows whose text did not fit and was cut; of span, questions. The notes say
+        what was cut of which split.
       test_scores: of test splits that have labels: split → score → value of the one model that is
         kept. Nothing is chosen by them.
       init_from: where the encoder came from; "" for random weights.

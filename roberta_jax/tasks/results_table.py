@@ -172,6 +172,14 @@ def remarks(results: Sequence[TaskResult]) -> list[str]:
             "section 5.1). Classified as pairs, as here, it mostly stays at the share of the more "
             "frequent class."
         )
+    for result in results:
+        seeds = result.best_trial().seeds
+        if any(seed.no_answer_threshold is not None for seed in seeds):
+            found.append(
+                f"{result.title}: above which score a question is left unanswered was chosen on "
+                "the dev split that is scored, for the best F1 there, as the official script's "
+                "best F1 is. On other questions the same threshold gives a little less."
+            )
     average = glue_average(results)
     if average is not None and len(results) > 1:
         left_out = "; WNLI is left out, as in BERT's paper" if average.without_wnli else ""
@@ -180,10 +188,6 @@ def remarks(results: Sequence[TaskResult]) -> list[str]:
             f"A task with two scores or two dev splits counts with their mean{left_out}."
         )
     for result in results:
-        if result.num_cut:
-            found.append(
-                f"{result.title}: {result.num_cut:,} training rows did not fit and were cut."
-            )
         found.extend(f"{result.title}: {note}" for note in result.notes)
         found.extend(lines_of_test_splits(result))
     return found

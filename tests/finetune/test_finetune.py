@@ -206,12 +206,18 @@ def test_squad_with_its_classifier_runs_through(complete, tmp_path):
         task="squad2",
         num_seeds=1,
         data__max_length=32,
-        data__max_question_tokens=16,
+        data__max_question_tokens=3,
         data__window_stride=4,
     )
     assert finetune(config, tmp_path / "run", init_from=str(complete)) == 0
     (result,) = read_results(tmp_path / "run")
     assert set(result.figures()["dev"]) == {"f1", "exact_match"}
+    assert [note.partition(" too long")[0] for note in result.notes] == [
+        "train: 8 of 8 questions are",
+        "dev: 8 of 8 questions are",
+    ]
+    table = (tmp_path / "run" / "results.md").read_text()
+    assert "chosen on the dev split that is scored" in table
     model = read_task_model(find_task_model(tmp_path / "run"), make_mesh(c.MeshConfig()))
     assert "answerable_head" in model.params and model.no_answer_threshold is not None
 

@@ -188,7 +188,7 @@ def test_what_is_too_long_is_cut_and_counted(loaded):
     with pytest.raises(UserError, match="1 of 1 texts are too long .* Shorten them"):
         model.predict([LONG], strict=True)
     with pytest.warns(
-        TruncationWarning, match="1 of 1 windows have a question .* at most 20 tokens"
+        TruncationWarning, match="1 of 1 questions are too long .* at most 20 tokens"
     ):
         loaded("span").answer([LONG], ["The river."])
     with pytest.warns(TruncationWarning, match="1 of 1 texts"):

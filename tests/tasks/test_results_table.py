@@ -70,13 +70,23 @@ def test_the_published_figure_of_wnli_is_said_to_be_of_another_task():
     assert words not in " ".join(remarks([make_result("rte")]))
 
 
-def test_the_page_names_what_was_cut_noted_and_started_from(tmp_path):
-    result = make_result("sst2", num_cut=1200, notes=("mended.",), init_from="m", num_parameters=7)
+def test_the_page_names_what_was_noted_and_started_from(tmp_path):
+    result = make_result("sst2", notes=("mended.",), init_from="m", num_parameters=7)
     text = write_table(tmp_path, [result]).read_text()
-    assert "SST-2: 1,200 training rows did not fit" in text
     assert "SST-2: mended." in text
     assert "7 parameters, from m." in text
     assert "from random weights" in markdown_table([make_result("sst2")])
+
+
+def test_a_threshold_that_was_chosen_on_the_scored_split_is_told():
+    words = "was chosen on the dev split that is scored"
+    result = make_result("squad2", [0.8])
+    assert words not in " ".join(remarks([result]))
+    (trial,) = result.trials
+    seeds = tuple(dataclasses.replace(seed, no_answer_threshold=-0.5) for seed in trial.seeds)
+    result = dataclasses.replace(result, trials=(dataclasses.replace(trial, seeds=seeds),))
+    (remark,) = [remark for remark in remarks([result]) if words in remark]
+    assert remark.startswith("SQuAD 2.0: ")
 
 
 def test_figures_of_a_test_split_stand_apart_from_those_of_dev():
