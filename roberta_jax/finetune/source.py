@@ -2,9 +2,11 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import jax
-from jax.sharding import Mesh
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
 
 from roberta_jax.config import EncoderConfig, TaskModelConfig
 from roberta_jax.data.output_folder import local_path
@@ -14,7 +16,13 @@ from roberta_jax.encoder.model import Params
 from roberta_jax.finetune.model_folder import find_task_model, read_task_model
 from roberta_jax.inference.source import open_source
 from roberta_jax.interop.export_model import origin_family
-from roberta_jax.interop.huggingface import family_of
+from roberta_jax.interop.huggingface import (
+    family_of,
+    is_huggingface_folder,
+    read_huggingface_encoder,
+)
+from roberta_jax.interop.weights import ENCODER_BRANCHES
+from roberta_jax.parallel.tables import spec_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +31,8 @@ class StartingEncoder:
 
     Attributes:
       config: its shape, with the dropout of the run.
-      params: the branches "embedding" and "layers"; {} where the weights are to be drawn.
+      params: the branches "embedding" and "layers", and "pooler" of a model that has learned to
+        tell next sentences: the dense layer on `<s>`. {} where the weights are to be drawn.
       tokenizer: its vocabulary.
       family: the architecture of transformers.
       description: where it comes from.
@@ -42,7 +51,8 @@ def open_encoder(
     """Reads the encoder.
 
     Args:
-      source: a pretraining workdir, a Hugging Face or fairseq folder, or a fine-tuned model.
+      source: a pretraining workdir, a Hugging Face folder of any class, a fairseq folder, or a
+        fine-tuned model.
       mesh: where its weights are placed, whole on every device.
       settings: dropout and how it computes.
       task: of a fine-tuning workdir: whose model, if it is there.
@@ -57,6 +67,14 @@ def open_encoder(
             model = read_task_model(finetuned, mesh)
             encoder, params, tokenizer = model.encoder, model.params, model.tokenizer
             family, description = model.family, f"{folder}, fine-tuned for {model.task.title}"
+        elif is_huggingface_folder(folder):
+
+            def put(path: str, array: np.ndarray) -> Any:
+                return jax.device_put(array, NamedSharding(mesh, spec_of(path)))
+
+            foreign = read_huggingface_encoder(folder, put=put)
+            encoder, params, tokenizer = foreign.config, foreign.params, foreign.tokenizer
+            family, description = foreign.family, str(folder)
         else:
             config, params, tokenizer, step = open_source(folder, mesh)
             encoder = config.encoder
@@ -76,5 +94,7 @@ def open_encoder(
     check_implementation(encoder)
     if settings.random_weights:
         params, description = {}, f"random weights, in the shape of {description}"
-    kept = {name: branch for name, branch in params.items() if name in ("embedding", "layers")}
+    kept = {name: params[name] for name in (*ENCODER_BRANCHES, "pooler") if name in params}
+    if "next_sentence_head" in params:
+        kept["pooler"] = params["next_sentence_head"]["dense"]
     return StartingEncoder(encoder, kept, tokenizer, family, description)
