@@ -25,6 +25,7 @@ from roberta_jax.finetune.trial import TaskRun, Trial, TrialOutcome, run_trial
 from roberta_jax.parallel.host_memory import keep_freed_memory
 from roberta_jax.parallel.mesh import check_batch, make_mesh
 from roberta_jax.report.finetuning import write_finetuning_report
+from roberta_jax.tasks.catalogue import TASKS, find_task
 from roberta_jax.tasks.examples import TRAIN, Splits
 from roberta_jax.tasks.features import make_rows
 from roberta_jax.tasks.results import (
@@ -178,6 +179,14 @@ def _rows(
 ) -> tuple[SplitRows, tuple[SplitRows, ...], tuple[str, ...]]:
     """The training rows, those of the dev splits, and what a reader of the figures must know."""
     notes = list(splits.notes)
+    # Of random weights, `init_from` says enough.
+    if task.starts_from and start.params and start.finetuned_for != task.starts_from:
+        first = find_task(task.starts_from).title
+        begins = find_task(start.finetuned_for).title if start.finetuned_for in TASKS else ""
+        notes.append(
+            f"begins with {f'the model of {begins}' if begins else 'the encoder as it is'}, not "
+            f"with one that was fine-tuned for {first}, as the published figures of {task.title} do"
+        )
 
     def rows_of(name: str) -> SplitRows:
         examples = splits.splits[name]

@@ -29,6 +29,20 @@ def write_sst2(folder, *, num_train=48, num_dev=24, test=True):
     return folder
 
 
+def write_rte(folder):
+    """Whether the second text is a word of the first."""
+    target = folder / "RTE"
+    target.mkdir(parents=True)
+    for name in ("train", "dev"):
+        lines = [
+            f"{n}\t{WORDS[n]} {WORDS[n + 1]}\t{WORDS[n + n % 2 * 2]}\t{'not_' * (n % 2)}entailment"
+            for n in range(8)
+        ]
+        head = "index\tsentence1\tsentence2\tlabel"
+        (target / f"{name}.tsv").write_text("\n".join([head, *lines]) + "\n")
+    return folder
+
+
 def write_squad(folder, *, unanswerable=True):
     """Questions for a word of a passage, and questions without an answer."""
     folder.mkdir(parents=True)

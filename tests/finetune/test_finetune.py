@@ -16,9 +16,17 @@ from roberta_jax.finetune.finetune import finetune
 from roberta_jax.finetune.model_folder import find_task_model, read_task_model
 from roberta_jax.finetune.trial import TrialOutcome
 from roberta_jax.parallel.mesh import make_mesh
+from roberta_jax.tasks.catalogue import find_task
 from roberta_jax.tasks.results import CurvePoint, read_results, seed_result
 from roberta_jax.tasks.results_table import lines_of_test_splits
-from tests.finetune.tasks_on_disk import finetune_config, write_race, write_squad, write_sst2
+from tests.finetune.models import write_model
+from tests.finetune.tasks_on_disk import (
+    finetune_config,
+    write_race,
+    write_rte,
+    write_squad,
+    write_sst2,
+)
 
 TIMES = ("seconds", "examples_per_second")
 
@@ -259,6 +267,36 @@ def test_a_fine_tuned_encoder_begins_another_task(finished, complete, glue, tmp_
     assert not np.array_equal(
         after["['head']['projection']['kernel']"], before["['head']['projection']['kernel']"]
     )
+
+
+def test_a_task_that_does_not_begin_with_mnli_s_model_says_so(
+    finished, complete, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(finetune_module, "predict_splits", lambda *arguments: ([], {}))
+    monkeypatch.setattr(
+        finetune_module,
+        "run_trial",
+        lambda run, trial, folder, console: outcome(run, trial, folder, [0.5]),
+    )
+    mnli = tmp_path / "mnli"
+    mnli_of_two = dataclasses.replace(find_task("mnli"), labels=("x", "entailment"))
+    write_model(mnli / "mnli" / "model", "pairs", task=mnli_of_two)
+    data = write_rte(tmp_path / "glue")
+    words = "not with one that was fine-tuned for MNLI, as the published figures of RTE do"
+
+    def notes_of(source, name, **changes):
+        config = finetune_config(data, task="rte", num_seeds=1, data__max_length=24, **changes)
+        assert finetune(config, tmp_path / name, init_from=str(source)) == 0
+        (result,) = read_results(tmp_path / name)
+        found = [note for note in result.notes if words in note]
+        assert capsys.readouterr().out.count(words) == len(found)
+        assert (tmp_path / name / "results.md").read_text().count(words) == len(found)
+        return found
+
+    assert notes_of(complete, "plain") == [f"begins with the encoder as it is, {words}"]
+    assert notes_of(finished, "sst2") == [f"begins with the model of SST-2, {words}"]
+    assert notes_of(mnli, "begun") == []
+    assert notes_of(complete, "random", model__random_weights=True) == []
 
 
 def test_random_weights_take_the_shape_only(complete, glue, tmp_path):
