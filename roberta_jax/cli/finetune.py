@@ -129,6 +129,7 @@ def _config(flags: Any, task: str) -> FinetuneConfig:
 def _run_all(flags: Any) -> int:
     """Every task of GLUE whose files are there; those that begin with MNLI's come after it."""
     from roberta_jax.finetune.model_folder import find_task_model
+    from roberta_jax.finetune.task_data import load_task
     from roberta_jax.tasks.catalogue import GLUE
     from roberta_jax.tasks.load import glue_tasks_in
 
@@ -142,8 +143,12 @@ def _run_all(flags: Any) -> int:
     left_out = [task.title for task in GLUE if task not in tasks]
     if left_out:
         print(f"not in {data}, and left out: {', '.join(left_out)}")
-    for task in sorted(tasks, key=lambda task: bool(task.starts_from)):
-        config = _with_flags(flags, _config(flags, task.name))
+    tasks = sorted(tasks, key=lambda task: bool(task.starts_from))
+    configs = [_with_flags(flags, _config(flags, task.name)) for task in tasks]
+    for config in configs:  # What is wrong with the last one is told before the first is trained.
+        config.validate()
+        load_task(config)
+    for task, config in zip(tasks, configs, strict=True):
         source, workdir = flags.init_from, pathlib.Path(flags.workdir)
         if task.starts_from and not config.model.random_weights:
             found = find_task_model(workdir / task.starts_from)

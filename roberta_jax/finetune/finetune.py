@@ -18,13 +18,14 @@ from roberta_jax.errors import INTERRUPTED, UserError
 from roberta_jax.finetune.model_folder import MODEL_FOLDER, RowLimits
 from roberta_jax.finetune.objective import TaskObjective, head_of
 from roberta_jax.finetune.predict import predict_splits
-from roberta_jax.finetune.rows import BatchMaker, SplitRows, share_of
+from roberta_jax.finetune.rows import BatchMaker, SplitRows, cut_texts, share_of
 from roberta_jax.finetune.source import StartingEncoder, for_this_machine, open_encoder
 from roberta_jax.finetune.task_data import load_task
 from roberta_jax.finetune.trial import TaskRun, Trial, TrialOutcome, run_trial
 from roberta_jax.parallel.host_memory import keep_freed_memory
 from roberta_jax.parallel.mesh import check_batch, make_mesh
 from roberta_jax.report.finetuning import write_finetuning_report
+from roberta_jax.tasks.catalogue import TASKS, find_task
 from roberta_jax.tasks.examples import TRAIN, Splits
 from roberta_jax.tasks.features import make_rows
 from roberta_jax.tasks.results import (
@@ -35,7 +36,7 @@ from roberta_jax.tasks.results import (
     task_result,
     write_results,
 )
-from roberta_jax.tasks.results_table import write_table
+from roberta_jax.tasks.results_table import lines_of_test_splits, write_table
 from roberta_jax.tasks.scores import check_scores
 from roberta_jax.tasks.task import Task
 from roberta_jax.train import workdir as workdir_lib
@@ -142,8 +143,14 @@ def finetune(
         _keep_best(outcomes, result, folder)
         _write_results(workdir, result)
         test = {name: splits.splits[name] for name in task.test if name in splits.splits}
-        for path in predict_splits(folder / MODEL_FOLDER, test, folder / PREDICTIONS_FOLDER, mesh):
+        files, test_scores = predict_splits(
+            folder / MODEL_FOLDER, test, folder / PREDICTIONS_FOLDER, mesh
+        )
+        for path in files:
             console.say(f"predictions: {path}")
+        if test_scores:  # Only now: nothing is chosen by them.
+            result = dataclasses.replace(result, test_scores=test_scores)
+            _write_results(workdir, result)
         _say_result(result, console)
         console.say(f"results: {workdir / 'results.md'}, {workdir / 'report.html'}")
     return 0
@@ -173,6 +180,14 @@ def _rows(
 ) -> tuple[SplitRows, tuple[SplitRows, ...], tuple[str, ...]]:
     """The training rows, those of the dev splits, and what a reader of the figures must know."""
     notes = list(splits.notes)
+    # Of random weights, `init_from` says enough.
+    if task.starts_from and start.params and start.finetuned_for != task.starts_from:
+        first = find_task(task.starts_from).title
+        begins = find_task(start.finetuned_for).title if start.finetuned_for in TASKS else ""
+        notes.append(
+            f"begins with {f'the model of {begins}' if begins else 'the encoder as it is'}, not "
+            f"with one that was fine-tuned for {first}, as the published figures of {task.title} do"
+        )
 
     def rows_of(name: str) -> SplitRows:
         examples = splits.splits[name]
@@ -183,11 +198,8 @@ def _rows(
                 "that are there"
             )
         rows = make_rows(task, examples, start.tokenizer, **dataclasses.asdict(limits))
-        if rows.num_cut:
-            notes.append(
-                f"{name}: {rows.num_cut:,} of {len(rows.ids):,} rows were cut to "
-                f"{limits.max_length} tokens"
-            )
+        if text := cut_texts(task, rows, limits):
+            notes.append(f"{name}: {text}; they were cut")
         if rows.num_unreachable:
             notes.append(
                 f"{name}: {rows.num_unreachable:,} answers are wholly in no window of "
@@ -323,3 +335,5 @@ def _say_result(result: TaskResult, console: RunConsole) -> None:
             f"{result.title} {split}: {figures}{seeds}, rate {best.learning_rate:g}, batch "
             f"{best.batch_size}"
         )
+    for line in lines_of_test_splits(result):
+        console.say(line)

@@ -16,6 +16,7 @@ from roberta_jax.errors import TruncationWarning, UserError
 from roberta_jax.finetune.foreign_task import read_foreign_task_model
 from roberta_jax.finetune.model_folder import TaskModelFolder, find_task_model, read_task_model
 from roberta_jax.finetune.predict import Predictor
+from roberta_jax.finetune.rows import cut_texts
 from roberta_jax.interop.huggingface import is_huggingface_folder
 from roberta_jax.interop.import_model import what_is_wrong
 from roberta_jax.parallel.mesh import make_mesh
@@ -30,7 +31,7 @@ from roberta_jax.tasks.examples import (
 from roberta_jax.tasks.features import TaskRows
 from roberta_jax.tasks.glue import num_texts
 from roberta_jax.tasks.predictions import Predictions
-from roberta_jax.tasks.race import with_option
+from roberta_jax.tasks.race import passage_text, with_option
 from roberta_jax.tasks.submission import answers_given
 from roberta_jax.tasks.task import Task
 from roberta_jax.train.workdir import CONFIG_FILE
@@ -176,7 +177,7 @@ class FinetunedModel:
         Args:
           question: where it has a `_`, the option takes its place.
           options: two or more, all different.
-          passage: what the question is about.
+          passage: what the question is about; its line breaks count as blanks.
           strict: refuse texts that are too long, instead of cutting them with a warning.
 
         Raises:
@@ -189,7 +190,8 @@ class FinetunedModel:
                 f"The options are {list(options)}; there must be two at least, each once."
             )
         whole = tuple(with_option(question, option) for option in options)
-        found = self.predictions([ChoiceExample("0", passage, whole, None)], strict=strict)
+        example = ChoiceExample("0", passage_text(passage), whole, None)
+        found = self.predictions([example], strict=strict)
         assert found is not None and found.probabilities is not None
         return _chosen(options, found.probabilities[0].tolist())
 
@@ -205,20 +207,9 @@ class FinetunedModel:
             return self._predictor(examples, rows)
 
     def _tell_of_cut(self, rows: TaskRows, *, strict: bool) -> None:
-        if not rows.num_cut:
+        text = cut_texts(self.task, rows, self._predictor.model.limits)
+        if not text:
             return
-        limits = self._predictor.model.limits
-        what, most = {
-            "span": ("windows have a question that is", f"{limits.max_question_tokens:,}"),
-            "choice": (
-                "options with their passages are",
-                f"{limits.max_option_tokens:,} of question and option, in all {self.max_tokens:,}",
-            ),
-        }.get(self.task.kind, ("texts are", f"{self.max_tokens:,}"))
-        text = (
-            f"{rows.num_cut:,} of {len(rows.ids):,} {what} too long for this model, which reads at "
-            f"most {most} tokens"
-        )
         if strict:
             raise UserError(f"{text}. Shorten them, or let them be cut.")
         warnings.warn(f"{text}: they were cut.", TruncationWarning, stacklevel=4)

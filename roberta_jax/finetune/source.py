@@ -35,6 +35,7 @@ class StartingEncoder:
         tell next sentences: the dense layer on `<s>`. {} where the weights are to be drawn.
       tokenizer: its vocabulary.
       family: the architecture of transformers.
+      finetuned_for: the name of the task that it was fine-tuned for here; "" for none.
       description: where it comes from.
     """
 
@@ -42,6 +43,7 @@ class StartingEncoder:
     params: Params
     tokenizer: Tokenizer
     family: str
+    finetuned_for: str
     description: str
 
 
@@ -69,12 +71,13 @@ def open_encoder(
       UserError: there is no model, or it cannot be read.
     """
     folder = local_path(source)
-    finetuned = find_task_model(folder, task) or find_task_model(folder)
+    finetuned, finetuned_for = find_task_model(folder, task) or find_task_model(folder), ""
     with jax.set_mesh(mesh):
         if finetuned is not None:
             model = read_task_model(finetuned, mesh)
             encoder, params, tokenizer = model.encoder, model.params, model.tokenizer
             family, description = model.family, f"{folder}, fine-tuned for {model.task.title}"
+            finetuned_for = model.task.name
         elif is_huggingface_folder(folder):
 
             def put(path: str, array: np.ndarray) -> Any:
@@ -106,4 +109,4 @@ def open_encoder(
     kept = {name: params[name] for name in (*ENCODER_BRANCHES, "pooler") if name in params}
     if "next_sentence_head" in params:
         kept["pooler"] = params["next_sentence_head"]["dense"]
-    return StartingEncoder(encoder, kept, tokenizer, family, description)
+    return StartingEncoder(encoder, kept, tokenizer, family, finetuned_for, description)

@@ -3,9 +3,12 @@
 In GLUE's files a tab ends a field and quotes are text. All have a header but for CoLA's train.tsv
 and dev.tsv. The labels are read by name: TFDS numbers the classes of some tasks in another order.
 Texts lose the blanks at their ends, as in fairseq: SST-2 has one at the end of every sentence but
-those of test.tsv.
+those of test.tsv. TFDS stores its records in an order of its own, with the number that the row has
+in GLUE's file; here they stand in the order of that file. The diagnostic set is a test split of
+MNLI, whose model predicts it for the server.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -17,6 +20,7 @@ from roberta_jax.data.inputs import path_of
 from roberta_jax.data.tables import Record, Table, read_table
 from roberta_jax.data.tfds_source import is_tfds, splits_of
 from roberta_jax.errors import UserError
+from roberta_jax.tasks.catalogue import DIAGNOSTIC
 from roberta_jax.tasks.examples import TRAIN, Splits, TextExample
 from roberta_jax.tasks.task import Task
 
@@ -75,7 +79,12 @@ _LAYOUTS = {
     "rte": _Layout(texts=_SENTENCES),
     "wnli": _Layout(texts=_SENTENCES, tfds_labels={"not_entailment": "0", "entailment": "1"}),
 }
-_NUMBERS = ("index", "id", "idx")  # Columns with the number of the row, by which GLUE submits.
+_TFDS_NUMBER = "idx"
+# Columns with the number of the row, by which GLUE submits.
+_NUMBERS = ("index", "id", _TFDS_NUMBER)
+# The diagnostic set beside the folder of MNLI, as the scripts that download GLUE leave it.
+_DIAGNOSTIC_FILES = ("diagnostic/diagnostic", "AX/AX", "AX/test")
+_DIAGNOSTIC_OF_TFDS = "tfds:glue/ax"
 
 
 def num_texts(task: Task) -> int:
@@ -90,7 +99,8 @@ def load_glue(task: Task, data: str, *, for_training: bool = True) -> Splits:
       task: one of `catalogue.GLUE`.
       data: the folder with train.tsv, dev.tsv and test.tsv (MNLI: dev_matched.tsv and so on), each
         perhaps compressed; or the folder in which that one has the task's title as its name; or
-        `tfds:glue`, `tfds:glue/CONFIG`, `tfds:FOLDER`.
+        `tfds:glue`, `tfds:glue/CONFIG`, `tfds:FOLDER`. The diagnostic set is diagnostic.tsv in the
+        folder diagnostic beside MNLI's (or AX/AX.tsv, AX/test.tsv), or `tfds:glue/ax`.
       for_training: train and dev must be there; otherwise any split will do.
 
     Raises:
@@ -124,17 +134,24 @@ def _tables(
     if is_tfds(data):
         dataset = f"{data}/{task.name}" if data == "tfds:glue" else data
         known = splits_of(dataset)
-        found = {name: f"{dataset}:{_tfds_split(name)}" for name in names}
-        found = {name: place for name, place in found.items() if _tfds_split(name) in known}
+        found = {
+            name: f"{dataset}:{_tfds_split(name)}" for name in names if _tfds_split(name) in known
+        }
+        if DIAGNOSTIC in names and dataset == "tfds:glue/mnli":
+            with contextlib.suppress(UserError):  # It was not prepared.
+                splits_of(_DIAGNOSTIC_OF_TFDS)
+                found[DIAGNOSTIC] = f"{_DIAGNOSTIC_OF_TFDS}:test"
         where = f"The TFDS dataset {dataset} has {', '.join(known)}, but"
     else:
         folder = _folder(task, data)
         found = {name: path for name in names if (path := _file(folder, name))}
+        if DIAGNOSTIC in names and (path := _diagnostic_file(folder)):
+            found[DIAGNOSTIC] = path
         where = f"The folder {folder} has"
     needed = (TRAIN, *task.dev) if for_training else ()
     missing = [name for name in needed if name not in found]
     if missing or not found:
-        wanted = missing or [f"{name}.tsv" for name in names]
+        wanted = missing or [f"{name}.tsv" for name in names if name != DIAGNOSTIC]
         ending = "" if is_tfds(data) or not missing else ".tsv"
         raise UserError(
             f"{where} no {' and no '.join(f'{name}{ending}' for name in wanted)}; {task.title} "
@@ -168,11 +185,18 @@ def _file(folder: Any, name: str) -> str | None:
     return None
 
 
+def _diagnostic_file(folder: Any) -> str | None:
+    """Beside the folder of MNLI; None where it is not there."""
+    found = (_file(folder.resolve().parent, name) for name in _DIAGNOSTIC_FILES)
+    return next((path for path in found if path), None)
+
+
 def _opener(task: Task, layout: _Layout, split: str, path: str) -> _Opener:
     def opened(ragged: list[int] | None) -> Table:
         if is_tfds(path):
             table = read_table(path)
-            table.check(layout.tfds_texts or layout.texts, f"TFDS calls {task.title} so.")
+            columns = (*(layout.tfds_texts or layout.texts), _TFDS_NUMBER)
+            table.check(columns, f"TFDS calls {task.title} so.")
             return table
         if layout.no_header and split not in task.test:
             return _without_header(task, layout, read_table(path, columns=layout.no_header))
@@ -235,6 +259,8 @@ def _examples(
         )
     if without_label:
         notes.append(_left_out(table.name, without_label, "have no label on which people agreed"))
+    if from_tfds:
+        examples.sort(key=lambda example: int(example.id))
     return examples
 
 

@@ -4,6 +4,7 @@ A file is one article with its questions:
 `{"article", "questions": […], "options": [[…], …], "answers": ["A", …], "id"}`.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,8 @@ _BLANK = "_"  # Where the option belongs in a question that is a sentence with a
 def load_race(task: Task, data: str, *, for_training: bool = True) -> Splits:
     """The splits of RACE; of test too, the answers are published.
 
+    Where a test split lacks some of its answers, which the notes tell, it has none.
+
     Args:
       task: `catalogue.RACE`'s.
       data: the folder with train/middle/*.txt, train/high/*.txt, dev and test likewise; of the two
@@ -36,13 +39,21 @@ def load_race(task: Task, data: str, *, for_training: bool = True) -> Splits:
             "lists, as the options are. Give the folder with train/middle/*.txt and so on."
         )
     names = (TRAIN, *task.dev, *task.test)
-    splits = {}
+    splits: dict[str, list[ChoiceExample]] = {}
+    notes = []
     for split in names:
         examples = [
             example
             for place, group, content in _files(data, split)
             for example in _questions(place, group, content, split in task.test)
         ]
+        num_missing = sum(example.label is None for example in examples)
+        if 0 < num_missing < len(examples):
+            notes.append(
+                f"{split}: {num_missing:,} of {len(examples):,} questions have no answer, so those "
+                "of the others are not used either."
+            )
+            examples = [dataclasses.replace(example, label=None) for example in examples]
         if examples:
             splits[split] = examples
     needed = (TRAIN, *task.dev) if for_training else ()
@@ -52,7 +63,7 @@ def load_race(task: Task, data: str, *, for_training: bool = True) -> Splits:
             f"{data} has no {' and no '.join(missing or names)} of {task.title}. Give the folder "
             "with train/middle/*.txt, train/high/*.txt, and dev and test likewise."
         )
-    return Splits(splits)
+    return Splits(splits, tuple(notes))
 
 
 _Article = tuple[str, str, dict[str, Any]]  # Place, group, content.
@@ -106,7 +117,7 @@ def _questions(
             )
         yield ChoiceExample(
             f"{content['id']}-{number}",
-            content["article"],
+            passage_text(content["article"]),
             tuple(with_option(question, choice) for choice in choices),
             None if answer is None else letters.index(answer),
             group,
@@ -120,6 +131,14 @@ def _are_texts(value: Any) -> bool:
 def with_option(question: str, option: str) -> str:
     """The text that stands for an option: in the question's gap, or behind the question."""
     return question.replace(_BLANK, option) if _BLANK in question else f"{question} {option}"
+
+
+def passage_text(article: str) -> str:
+    """The article on one line, as fairseq's preprocess_RACE.py has it for RoBERTa.
+
+    A line break would be a token that the encoder hardly saw in pretraining.
+    """
+    return article.replace("\n", " ")
 
 
 def _wrong(place: str, why: str) -> UserError:

@@ -65,9 +65,9 @@ def load_table(
       by their standard deviation.
 
     Raises:
-      UserError: a file cannot be read, columns are missing, a text is null, a label is missing, no
-        number, or not one of the classes, or there are not as many labels as words. The message
-        names the row.
+      UserError: a file cannot be read, columns are missing, a text is null or empty, a label is
+        missing, no number, or not one of the classes, or there are not as many labels as words. The
+        message names the row.
     """
     if kind not in KINDS:
         raise UserError(f"The kind of a table's task is {kind!r}; it must be {', '.join(KINDS)}.")
@@ -81,7 +81,7 @@ def load_table(
     if dev and dev_fraction:
         raise UserError("Give dev data or a share of train's rows to set aside, not both.")
     # Labels are checked against the classes when these are known.
-    rows = list(_rows(kind, columns, train, has_labels=True))
+    rows = _rows(kind, columns, train, has_labels=True)
     if len(rows) < 2:
         raise UserError(f"{train} has {len(rows)} rows; two are needed at least.")
     task = _task(kind, train, rows, labels, has_test=bool(test))
@@ -114,7 +114,7 @@ def read_examples(
     Raises:
       UserError: as `load_table`; also a label that is not among the task's, and an empty table.
     """
-    rows = list(_rows(task.kind, columns, path, has_labels=has_labels))
+    rows = _rows(task.kind, columns, path, has_labels=has_labels)
     if not rows:
         raise UserError(f"{path} has no rows.")
     return _examples(task, rows)
@@ -122,14 +122,36 @@ def read_examples(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Row:
-    """What a row of a table says; `labels` are one, or one for each word, or None."""
+    """What a row of a table says.
+
+    Attributes:
+      place: the table and the row.
+      texts: one, two, or the words.
+      labels: one, or one for each word, or None.
+      empty_column: the first one whose text is empty or blank; "" for none.
+    """
 
     place: str
     texts: tuple[str, ...]
     labels: tuple[str, ...] | tuple[float] | None
+    empty_column: str = ""
 
 
-def _rows(kind: str, columns: Columns, path: str, *, has_labels: bool) -> Iterator[_Row]:
+def _rows(kind: str, columns: Columns, path: str, *, has_labels: bool) -> list[_Row]:
+    """The rows of a table, none of which has an empty text."""
+    rows = list(_read_rows(kind, columns, path, has_labels=has_labels))
+    # An empty text is a mistake in the file far more often than something to learn from.
+    empty = [row for row in rows if row.empty_column]
+    if empty:
+        others = f" (likewise {len(empty) - 1:,} later rows)" if len(empty) > 1 else ""
+        raise UserError(
+            f"{empty[0].place} has an empty text in column {empty[0].empty_column!r}{others}. "
+            "Fill it in, or leave the row out."
+        )
+    return rows
+
+
+def _read_rows(kind: str, columns: Columns, path: str, *, has_labels: bool) -> Iterator[_Row]:
     table = read_table(path)
     texts = [columns.text, *([columns.second_text] if columns.second_text else [])]
     names = [*texts, *([columns.label] if has_labels else [])]
@@ -149,7 +171,9 @@ def _rows(kind: str, columns: Columns, path: str, *, has_labels: bool) -> Iterat
         if has_labels:
             read = _number if kind == "regression" else _label
             labels = (read(place, columns.label, values[-1]),)  # type: ignore[assignment]
-        yield _Row(place, tuple(values[: len(texts)]), labels)
+        kept = tuple(values[: len(texts)])
+        blank = (name for name, text in zip(texts, kept, strict=True) if not text.strip())
+        yield _Row(place, kept, labels, next(blank, ""))
 
 
 def _value(place: str, record: Record, column: str) -> Any:
@@ -187,7 +211,7 @@ def _word_row(place: str, columns: Columns, values: list[Any], has_labels: bool)
     words = _listed(place, columns.text, values[0], of_words=True)
     if bad := [word for word in words if not isinstance(word, str)]:
         raise UserError(f"{place}: the column {columns.text!r} holds {bad[0]!r} among its words.")
-    if not words:
+    if not any(word.strip() for word in words):
         raise UserError(f"{place} has no words in column {columns.text!r}; leave the row out.")
     if not has_labels:
         return _Row(place, tuple(words), None)

@@ -10,6 +10,7 @@ from roberta_jax.cli import finetune as verb
 from roberta_jax.cli.main import main
 from roberta_jax.errors import INTERRUPTED
 from roberta_jax.finetune import finetune as finetune_module
+from roberta_jax.finetune import task_data
 from roberta_jax.tasks.catalogue import GLUE
 from roberta_jax.tasks.results import read_results
 from tests.train import runs
@@ -155,8 +156,9 @@ def test_a_published_task_without_a_recipe_names_it(called, capsys, task, card):
 
 @pytest.fixture
 def glue(tmp_path, monkeypatch):
-    """A folder with four tasks; where the commands are given, too."""
+    """A folder with four tasks whose files nobody reads; where the commands are given, too."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(task_data, "load_task", lambda config: None)
     for title in ("CoLA", "MNLI", "RTE", "QQP"):
         (tmp_path / "glue" / title).mkdir(parents=True)
     return "glue"
@@ -183,6 +185,22 @@ def test_the_order_is_glue_s_with_those_that_begin_with_mnli_at_the_end(called, 
     assert list(all_configs(called, "--task=all", f"--data={glue}")) == [
         *("cola", "sst2", "qqp", "mnli", "qnli", "wnli", "mrpc", "stsb", "rte")
     ]
+
+
+def test_the_files_of_all_tasks_are_read_before_the_first_is_trained(called, capsys, tmp_path):
+    cola, rte = "a\t1\t\tA text.\nb\t0\t\tText a.\n", "index\tsentence1\tsentence2\tlabel\n"
+    rows = "0\tA man.\tA man.\tentailment\n1\tA man.\tNobody.\tnot_entailment\n"
+    for task, text in (("CoLA", cola), ("RTE", rte + rows)):
+        (tmp_path / task).mkdir()
+        for split in ("train", "dev"):
+            (tmp_path / task / f"{split}.tsv").write_text(text)
+    flags = (f"--config={RECIPE}:all", f"--data={tmp_path}")
+    assert list(all_configs(called, *flags)) == ["cola", "rte"]
+    called.clear()
+    (tmp_path / "RTE" / "dev.tsv").write_text(f"{rte}{rows}2\tA man.\n")
+    assert "dev.tsv, line 4" in refusal(capsys, *flags) and not called
+    (tmp_path / "RTE" / "dev.tsv").write_text(rte + rows)
+    assert "epochs" in refusal(capsys, *flags, "--epochs=0") and not called
 
 
 def test_overrides_and_flags_are_those_of_every_task(called, glue):

@@ -16,8 +16,17 @@ from roberta_jax.finetune.finetune import finetune
 from roberta_jax.finetune.model_folder import find_task_model, read_task_model
 from roberta_jax.finetune.trial import TrialOutcome
 from roberta_jax.parallel.mesh import make_mesh
+from roberta_jax.tasks.catalogue import find_task
 from roberta_jax.tasks.results import CurvePoint, read_results, seed_result
-from tests.finetune.tasks_on_disk import finetune_config, write_squad, write_sst2
+from roberta_jax.tasks.results_table import lines_of_test_splits
+from tests.finetune.models import write_model
+from tests.finetune.tasks_on_disk import (
+    finetune_config,
+    write_race,
+    write_rte,
+    write_squad,
+    write_sst2,
+)
 
 TIMES = ("seconds", "examples_per_second")
 
@@ -168,7 +177,7 @@ def test_a_sweep_keeps_the_best_median_and_its_best_seed(complete, glue, tmp_pat
         return outcome(run, trial, folder, [accuracies[seed - 3] for seed in trial.seeds])
 
     monkeypatch.setattr(finetune_module, "run_trial", run_trial)
-    monkeypatch.setattr(finetune_module, "predict_splits", lambda *arguments: [])
+    monkeypatch.setattr(finetune_module, "predict_splits", lambda *arguments: ([], {}))
     config = finetune_config(
         glue, num_seeds=3, fit__learning_rates="1e-5,3e-5", fit__batch_sizes="8,16"
     )
@@ -205,14 +214,46 @@ def test_squad_with_its_classifier_runs_through(complete, tmp_path):
         task="squad2",
         num_seeds=1,
         data__max_length=32,
-        data__max_question_tokens=16,
+        data__max_question_tokens=3,
         data__window_stride=4,
     )
     assert finetune(config, tmp_path / "run", init_from=str(complete)) == 0
     (result,) = read_results(tmp_path / "run")
     assert set(result.figures()["dev"]) == {"f1", "exact_match"}
+    assert [note.partition(" too long")[0] for note in result.notes] == [
+        "train: 8 of 8 questions are",
+        "dev: 8 of 8 questions are",
+    ]
+    table = (tmp_path / "run" / "results.md").read_text()
+    assert "chosen on the dev split that is scored" in table
     model = read_task_model(find_task_model(tmp_path / "run"), make_mesh(c.MeshConfig()))
     assert "answerable_head" in model.params and model.no_answer_threshold is not None
+
+
+def test_the_answers_of_a_test_split_score_the_model_that_is_kept(complete, tmp_path, capsys):
+    data = write_race(tmp_path / "race")
+    config = finetune_config(
+        data, task="race", num_seeds=1, fit__epochs=1.0, data__max_option_tokens=12
+    )
+    assert finetune(config, tmp_path / "run", init_from=str(complete)) == 0
+    letters = json.loads((tmp_path / "run" / "race" / "predictions" / "race-test.json").read_text())
+    right = {
+        group: [letters[f"{group}{n}.txt-0"] == "ABCD"[n % 4] for n in range(count)]
+        for group, count in (("middle", 9), ("high", 5))
+    }
+    (result,) = read_results(tmp_path / "run")
+    assert result.test_scores["test"] == pytest.approx(
+        {
+            "accuracy": sum(right["middle"] + right["high"]) / 14,
+            "middle_accuracy": sum(right["middle"]) / 9,
+            "high_accuracy": sum(right["high"]) / 5,
+        }
+    )
+    assert set(result.figures()) == {"dev"}
+    (line,) = lines_of_test_splits(result)
+    assert line in capsys.readouterr().out
+    assert "RACE, test (not used for any choice)" in (tmp_path / "run" / "results.md").read_text()
+    assert "RACE, test (not used for any choice)" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_a_fine_tuned_encoder_begins_another_task(finished, complete, glue, tmp_path):
@@ -226,6 +267,36 @@ def test_a_fine_tuned_encoder_begins_another_task(finished, complete, glue, tmp_
     assert not np.array_equal(
         after["['head']['projection']['kernel']"], before["['head']['projection']['kernel']"]
     )
+
+
+def test_a_task_that_does_not_begin_with_mnli_s_model_says_so(
+    finished, complete, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(finetune_module, "predict_splits", lambda *arguments: ([], {}))
+    monkeypatch.setattr(
+        finetune_module,
+        "run_trial",
+        lambda run, trial, folder, console: outcome(run, trial, folder, [0.5]),
+    )
+    mnli = tmp_path / "mnli"
+    mnli_of_two = dataclasses.replace(find_task("mnli"), labels=("x", "entailment"))
+    write_model(mnli / "mnli" / "model", "pairs", task=mnli_of_two)
+    data = write_rte(tmp_path / "glue")
+    words = "not with one that was fine-tuned for MNLI, as the published figures of RTE do"
+
+    def notes_of(source, name, **changes):
+        config = finetune_config(data, task="rte", num_seeds=1, data__max_length=24, **changes)
+        assert finetune(config, tmp_path / name, init_from=str(source)) == 0
+        (result,) = read_results(tmp_path / name)
+        found = [note for note in result.notes if words in note]
+        assert capsys.readouterr().out.count(words) == len(found)
+        assert (tmp_path / name / "results.md").read_text().count(words) == len(found)
+        return found
+
+    assert notes_of(complete, "plain") == [f"begins with the encoder as it is, {words}"]
+    assert notes_of(finished, "sst2") == [f"begins with the model of SST-2, {words}"]
+    assert notes_of(mnli, "begun") == []
+    assert notes_of(complete, "random", model__random_weights=True) == []
 
 
 def test_random_weights_take_the_shape_only(complete, glue, tmp_path):

@@ -137,6 +137,8 @@ def test_an_option_is_chosen(loaded):
     wanted = dict(zip(options, scipy.special.softmax(scores), strict=True))
     assert found.probabilities == pytest.approx(wanted, abs=1e-5)
     assert found.label == max(wanted, key=wanted.get) == next(iter(found.probabilities))
+    broken = loaded("choice").choose(question, options, passage.replace(" ", "\n"))
+    assert broken == found
     # Other numbers of options are other programs.
     fewer = loaded("choice").choose(question, options[:2], passage)
     assert set(fewer.probabilities) == set(options[:2])
@@ -186,7 +188,7 @@ def test_what_is_too_long_is_cut_and_counted(loaded):
     with pytest.raises(UserError, match="1 of 1 texts are too long .* Shorten them"):
         model.predict([LONG], strict=True)
     with pytest.warns(
-        TruncationWarning, match="1 of 1 windows have a question .* at most 20 tokens"
+        TruncationWarning, match="1 of 1 questions are too long .* at most 20 tokens"
     ):
         loaded("span").answer([LONG], ["The river."])
     with pytest.warns(TruncationWarning, match="1 of 1 texts"):

@@ -183,7 +183,16 @@ def test_race(folder, tmp_path):
         ("tokens", {"text_pair": "other"}, "names is about single texts"),
         ("pairs", {}, "name the column of the second text by --text_pair"),
         ("span", {}, "in.jsonl has no column 'question' and no column 'context'"),
-        ("span", {"text": "text", "text_pair": "blank"}, "The passage 0 .from 0. is empty"),
+        (
+            "span",
+            {"text": "text", "text_pair": "blank"},
+            "in.jsonl, line 1 has an empty text in column 'blank'",
+        ),
+        (
+            "classification",
+            {"text": "blank"},
+            "in.jsonl, line 1 has an empty text in column 'blank'",
+        ),
         ("choice", {}, "RACE is multiple choice, which a table has no columns for"),
         ("nowhere", {}, "nowhere is not there"),
     ],
@@ -196,8 +205,6 @@ def test_a_table_that_cannot_be_used_leaves_nothing(
     (tmp_path / "empty.tsv").touch()
     before = sorted(tmp_path.rglob("*"))
     arguments = {"table": "in.jsonl", "output": "out.jsonl", "say": quiet, **options}
-    if options.get("text_pair") == "blank":
-        write_table(tmp_path / "in.jsonl", [{"text": "the", "other": "a", "blank": " "}])
     with pytest.raises(UserError, match=message) as caught:
         predict_table(folder / name, **arguments)
     assert "\n" not in str(caught.value)

@@ -41,6 +41,13 @@ def test_an_option_takes_the_place_of_the_gap_or_stands_behind_the_question(fold
     assert first.passage == "An article." and first.id == "middle1.txt-0"
 
 
+def test_an_article_is_one_line(folder):
+    write(folder / "dev" / "middle" / "1.txt", article="One.\nTwo.\n\nThree.")
+    loaded = load_race(RACE, str(folder)).splits
+    assert loaded["dev"][0].passage == "One. Two.  Three."
+    assert loaded["test"][0].label == 1 and not load_race(RACE, str(folder)).notes
+
+
 @pytest.mark.parametrize("split", ["train", "dev", "test"])
 def test_groups_are_the_folders(folder, split):
     examples = load_race(RACE, str(folder)).splits[split]
@@ -51,8 +58,14 @@ def test_groups_are_the_folders(folder, split):
 
 def test_a_test_split_may_have_no_answers(folder):
     write(folder / "test" / "high" / "1.txt", answers=None)
-    labels = [example.label for example in load_race(RACE, str(folder)).splits["test"]]
-    assert labels == [1, 3] * 3 + [None] * 2 + [1, 3] * 2
+    loaded = load_race(RACE, str(folder))
+    assert {example.label for example in loaded.splits["test"]} == {None}
+    assert loaded.notes == (
+        "test: 2 of 12 questions have no answer, so those of the others are not used either.",
+    )
+    for path in (folder / "test").glob("*/*.txt"):
+        write(path, answers=None)
+    assert not load_race(RACE, str(folder)).notes
     write(folder / "dev" / "high" / "1.txt", answers=None)
     with pytest.raises(UserError, match=r"2 questions, 2 groups of options and 0 answers"):
         load_race(RACE, str(folder))

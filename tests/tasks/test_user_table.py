@@ -170,6 +170,7 @@ def test_words_that_look_like_a_list_are_words(tmp_path):
     [
         ({"words": "a b c", "tags": "O O"}, r"line 2 has 3 words in column 'words' and 2 labels"),
         ({"words": "", "tags": ""}, r"line 2 has no words"),
+        ({"words": [" ", ""], "tags": "O O"}, r"line 2 has no words"),
         ({"words": None, "tags": "O"}, r"line 2 has null in column 'words'"),
         ({"words": "a", "tags": [None]}, r"line 2: the column 'tags' holds None"),
         ({"words": 3, "tags": "O"}, r"line 2: the column 'words' holds a int"),
@@ -198,9 +199,27 @@ def test_what_is_missing_names_its_row(tmp_path, record, message):
         load(tmp_path, [*rows("a"), record])
 
 
-def test_an_empty_text_is_a_text(tmp_path):
-    _, loaded = load(tmp_path, [{"body": "", "kind": "a"}, {"body": "", "kind": "b"}])
-    assert loaded.splits["train"][0].texts == ("",)
+@pytest.mark.parametrize("text", ["", "   ", "\t\n", "\u00a0"])
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_an_empty_text_names_its_row_and_counts_the_others(tmp_path, text, kind):
+    filled, empty = {"body": "x", "kind": "1"}, {"body": text, "kind": "2"}
+    with pytest.raises(UserError, match=r"line 2 has an empty text in column 'body'\. Fill it in"):
+        load(tmp_path, [filled, empty, filled], kind)
+    with pytest.raises(UserError, match=r"line 2 .* column 'body' \(likewise 2 later rows\)\."):
+        load(tmp_path, [filled, empty, filled, empty, empty], kind)
+    for split in ("dev", "test"):
+        files = {"dev": write(tmp_path / "dev.jsonl", [filled, filled])}
+        files[split] = write(tmp_path / f"{split}.jsonl", [filled, filled, empty])
+        with pytest.raises(UserError, match=rf"{split}.jsonl, line 3 has an empty text"):
+            load(tmp_path, [filled, {"body": "y", "kind": "2"}], kind, **files)
+
+
+def test_of_a_pair_neither_text_may_be_empty(tmp_path):
+    columns = Columns(text="body", second_text="more", label="kind")
+    for record, name in (({"body": " ", "more": ""}, "body"), ({"body": "x", "more": ""}, "more")):
+        rows_of_pair = [{"body": "x", "more": "y", "kind": "a"}, {**record, "kind": "b"}]
+        with pytest.raises(UserError, match=rf"line 2 has an empty text in column '{name}'\."):
+            load(tmp_path, rows_of_pair, columns=columns)
 
 
 def test_missing_columns_are_told_with_those_that_are_there(tmp_path):
