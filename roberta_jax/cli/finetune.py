@@ -55,6 +55,9 @@ _FIELDS = {
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     """Defines the flags of this verb in `flags`."""
     define_config(flags, argv, FinetuneConfig)
+    without = FinetuneConfig()
+    (rate,), (batch_size,) = without.rates(), without.batches()
+    recipe = "(default: the recipe's; without one {}).".format
     for name, explanation in (
         ("task", "A published task, or all of GLUE; of a table: classification|regression|tokens."),
         ("data", "Folder of the task's files, of GLUE's folders, or tfds:NAME/CONFIG."),
@@ -66,19 +69,21 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
         ("label", "Column of the label (default: label)."),
         ("init_from", "The model to begin with: a workdir or a Hugging Face folder."),
         ("workdir", "Folder that receives results and models."),
-        ("learning_rates", "Rates to try, such as 1e-5,2e-5,3e-5."),
-        ("batch_sizes", "Batch sizes to try, such as 16,32."),
+        ("learning_rates", f"Rates to try, such as 1e-5,2e-5,3e-5 {recipe(rate)}"),
+        ("batch_sizes", f"Batch sizes to try, such as 16,32 {recipe(batch_size)}"),
     ):
         absl_flags.DEFINE_string(name, None, explanation, flag_values=flags)
     for name, explanation in (
-        ("seeds", "Seeds to train with; their median counts."),
-        ("max_length", "Tokens of a row, at most."),
+        ("seeds", f"Seeds to train with; their median counts {recipe(without.num_seeds)}"),
+        ("max_length", f"Tokens of a row, at most {recipe('what the model takes, at most 512')}"),
     ):
         absl_flags.DEFINE_integer(name, None, explanation, lower_bound=1, flag_values=flags)
-    absl_flags.DEFINE_float("epochs", None, "Passes over the training rows.", flag_values=flags)
-    absl_flags.DEFINE_float(
-        "train_share", None, "Share of the training rows that is used.", flag_values=flags
-    )
+    for name, explanation, default in (
+        ("epochs", "Passes over the training rows", without.fit.epochs),
+        ("train_share", "Share of the training rows that is used", without.data.train_share),
+    ):
+        text = f"{explanation} {recipe(f'{default:g}')}"
+        absl_flags.DEFINE_float(name, None, text, flag_values=flags)
     absl_flags.DEFINE_enum(
         "resume",
         "auto",
@@ -168,6 +173,11 @@ def _with_flags(flags: Any, config: FinetuneConfig) -> FinetuneConfig:
 
 
 def _finetune(config: FinetuneConfig, flags: Any, init_from: str) -> int:
+    from roberta_jax.finetune import task_data
+
+    # Before jax is loaded, which takes seconds.
+    config.validate()
+    task_data.check_named(config, init_from)
     from roberta_jax.finetune.finetune import finetune
 
     return finetune(config, flags.workdir, init_from=init_from, resume=flags.resume)

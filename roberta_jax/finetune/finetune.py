@@ -10,12 +10,13 @@ import shutil
 from collections.abc import Sequence
 
 import jax
+import numpy as np
 
 from roberta_jax.config import FinetuneConfig
 from roberta_jax.data.output_folder import local_path, new_folder
 from roberta_jax.encoder.task_model import abstract_task_params
 from roberta_jax.errors import INTERRUPTED, UserError
-from roberta_jax.finetune.model_folder import MODEL_FOLDER, RowLimits
+from roberta_jax.finetune.model_folder import RowLimits
 from roberta_jax.finetune.objective import TaskObjective, head_of
 from roberta_jax.finetune.predict import predict_splits
 from roberta_jax.finetune.rows import BatchMaker, SplitRows, cut_texts, share_of
@@ -28,6 +29,7 @@ from roberta_jax.report.finetuning import write_finetuning_report
 from roberta_jax.tasks.catalogue import TASKS, find_task
 from roberta_jax.tasks.examples import TRAIN, Splits
 from roberta_jax.tasks.features import make_rows
+from roberta_jax.tasks.finetuned_folder import MODEL_FOLDER, TRIALS_FOLDER
 from roberta_jax.tasks.results import (
     RESULTS_FILE,
     TaskResult,
@@ -43,7 +45,6 @@ from roberta_jax.train import workdir as workdir_lib
 from roberta_jax.train.console import RunConsole
 from roberta_jax.train.programs import kept_programs
 
-TRIALS_FOLDER = "trials"
 PREDICTIONS_FOLDER = "predictions"
 # Models with fewer parameters are trained with all seeds side by side.
 SMALL_PARAMETERS = 20_000_000
@@ -103,6 +104,7 @@ def finetune(
         RunConsole() as console,
     ):
         train, dev, notes = _rows(task, splits, config, start, limits)
+        notes += _mostly_cut(task, (train, *dev), limits, start.config.max_positions)
         head = head_of(task, dropout_rate=config.model.head_dropout_rate)
         run = TaskRun(
             task=task,
@@ -140,6 +142,9 @@ def finetune(
 
         # ---- What came of it --------------------------------------------------------------------
         result = _result(run, outcomes, notes, num_parameters, init_from)
+        if remark := _one_class_only(outcomes, result):
+            console.say(f"note: {remark}")
+            result = dataclasses.replace(result, notes=(*result.notes, remark))
         _keep_best(outcomes, result, folder)
         _write_results(workdir, result)
         test = {name: splits.splits[name] for name in task.test if name in splits.splits}
@@ -209,6 +214,22 @@ def _rows(
 
     train, dev = rows_of(TRAIN), tuple(rows_of(name) for name in task.dev)
     return train, dev, tuple(notes)
+
+
+def _mostly_cut(
+    task: Task, splits: Sequence[SplitRows], limits: RowLimits, longest: int
+) -> tuple[str, ...]:
+    """A sentence where most of what is read is not read to its end; none where it is."""
+    if task.kind == "span":  # A passage is read in windows, to its end.
+        return ()
+    names = [split.name for split in splits if 2 * split.rows.num_cut > len(split.rows)]
+    if not names:
+        return ()
+    if limits.max_length < longest:
+        remedy = f"raise --max_length; this model takes up to {longest} tokens"
+    else:
+        remedy = "this model takes no longer rows; pretrain one with more encoder.max_positions"
+    return (f"most texts of {' and '.join(names)} are not read to their end: {remedy}",)
 
 
 def _trials(config: FinetuneConfig, num_parameters: int) -> list[Trial]:
@@ -289,6 +310,29 @@ def _confusion(outcomes: Sequence[TrialOutcome], result: TaskResult) -> list[lis
     return None
 
 
+def _one_class_only(outcomes: Sequence[TrialOutcome], result: TaskResult) -> str:
+    """A sentence where models of the best trial say the same of every dev row, or ""."""
+    best = result.best_trial()
+    confusions = [
+        np.array(confusion)
+        for outcome in outcomes
+        if (outcome.trial.learning_rate, outcome.trial.batch_size)
+        == (best.learning_rate, best.batch_size)
+        for confusion in outcome.confusions
+        if confusion is not None
+    ]
+    # Rows are true classes, columns are predicted ones.
+    found = [c.any(axis=0).sum() == 1 and c.any(axis=1).sum() > 1 for c in confusions]
+    if not any(found):
+        return ""
+    what = "words" if result.kind == "tokens" else "rows"
+    of = "" if all(found) else f" by {sum(found)} of {len(found)} seeds"
+    return (
+        f"one class is predicted{of} for all {what} of {result.dev[0]}: nothing was learned; try "
+        "other --learning_rates (small models want 3e-4 to 1e-3) or more --epochs"
+    )
+
+
 def _keep_best(outcomes: Sequence[TrialOutcome], result: TaskResult, folder: pathlib.Path) -> None:
     """The model of the best seed of the best trial becomes that of the task."""
     best = result.best_trial()
@@ -330,9 +374,12 @@ def _say_result(result: TaskResult, console: RunConsole) -> None:
             )
             for name, spread in scores.items()
         )
-        seeds = f", median of {len(best.seeds)} seeds" if len(best.seeds) > 1 else ""
+        # The last line of progress may be a worse one.
+        at = "at the best evaluation"
+        if len(best.seeds) > 1:
+            at = f"median of {len(best.seeds)} seeds, each at its best evaluation"
         console.say(
-            f"{result.title} {split}: {figures}{seeds}, rate {best.learning_rate:g}, batch "
+            f"{result.title} {split}: {figures}, {at}; rate {best.learning_rate:g}, batch "
             f"{best.batch_size}"
         )
     for line in lines_of_test_splits(result):

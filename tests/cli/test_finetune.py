@@ -30,6 +30,7 @@ def called(monkeypatch):
         return 0
 
     monkeypatch.setattr(finetune_module, "finetune", finetune)
+    monkeypatch.setattr(task_data, "check_named", lambda config, init_from: None)
     return calls
 
 
@@ -101,7 +102,7 @@ def test_resume_reaches_the_run(called):
         assert called[0][3] == resume
 
 
-def test_the_exit_code_is_that_of_the_run(monkeypatch):
+def test_the_exit_code_is_that_of_the_run(called, monkeypatch):
     monkeypatch.setattr(finetune_module, "finetune", lambda *_, **__: INTERRUPTED)
     assert main(["finetune", *PLACES, "--task=sst2"]) == INTERRUPTED
 
@@ -149,6 +150,21 @@ def test_a_published_task_without_a_recipe_names_it(called, capsys, task, card):
     assert f"--config=configs/finetune/{card} has the published" in capsys.readouterr().out
     named = config_of(called, f"--config={CONFIGS / 'finetune' / card}")
     assert named.task == task and capsys.readouterr().out == ""
+
+
+def test_the_help_states_what_holds_without_a_flag(capsys):
+    assert main(["finetune", "--help"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    config = c.FinetuneConfig()
+    for flag, default in (
+        ("--epochs", f"{config.fit.epochs:g}"),
+        ("--seeds", config.num_seeds),
+        ("--train_share", f"{config.data.train_share:g}"),
+        ("--batch_sizes", config.fit.batch_size),
+        ("--learning_rates", config.optimizer.peak_learning_rate),
+        ("--max_length", "what the model takes, at most 512"),
+    ):
+        assert f"(default: the recipe's; without one {default})." in lines[flag]
 
 
 # ---- All of GLUE --------------------------------------------------------------------------------
@@ -252,7 +268,7 @@ def test_tasks_that_begin_with_mnli_take_the_model_of_this_workdir(called, glue)
     assert {init_from for _, _, init_from, _ in called} == {"model"}
 
 
-def test_an_interrupt_ends_all_of_them(glue, monkeypatch):
+def test_an_interrupt_ends_all_of_them(called, glue, monkeypatch):
     tasks = []
 
     def finetune(config, *_, **__):
@@ -296,6 +312,9 @@ def test_what_is_missing_is_said(capsys, tmp_path, monkeypatch):
         ((f"--config={RECIPE}", "--task=squad1"), "'squad1' is no task of GLUE"),
         ((f"--config={RECIPE}:sst2", "--config.fit.batch=8"), "--config.fit.batch_size"),
         ((f"--config={RECIPE}:sst2", "--config.train.batch_size=8"), "no such field"),
+        (("--task=sst2", "--data=x"), "--data=x is not there"),
+        (("--task=sst2", "--data=."), "--init_from=model is not there"),
+        (("--task=regression", "--train=a.tsv"), "The input a.tsv cannot be read: No such file"),
         # Files that nothing would read.
         (("--task=sst2", "--data=x", "--train=a.tsv"), "Leave out --task"),
         (("--task=regression", "--data=x", "--train=a.tsv"), "--data=x is for a published task"),

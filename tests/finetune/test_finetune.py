@@ -13,12 +13,15 @@ from roberta_jax.errors import INTERRUPTED, UserError
 from roberta_jax.finetune import finetune as finetune_module
 from roberta_jax.finetune import trial as trial_module
 from roberta_jax.finetune.finetune import finetune
-from roberta_jax.finetune.model_folder import find_task_model, read_task_model
+from roberta_jax.finetune.model_folder import RowLimits, find_task_model, read_task_model
+from roberta_jax.finetune.rows import SplitRows
 from roberta_jax.finetune.trial import TrialOutcome
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.tasks.catalogue import find_task
+from roberta_jax.tasks.features import TaskRows
 from roberta_jax.tasks.results import CurvePoint, read_results, seed_result
 from roberta_jax.tasks.results_table import lines_of_test_splits
+from roberta_jax.train.console import RunConsole
 from tests.finetune.models import write_model
 from tests.finetune.tasks_on_disk import (
     finetune_config,
@@ -27,6 +30,7 @@ from tests.finetune.tasks_on_disk import (
     write_squad,
     write_sst2,
 )
+from tests.tasks.runs import make_result
 
 TIMES = ("seconds", "examples_per_second")
 
@@ -194,6 +198,83 @@ def test_a_sweep_keeps_the_best_median_and_its_best_seed(complete, glue, tmp_pat
         assert (best.learning_rate, best.batch_size) == (3e-5, 8)
         assert (workdir / "sst2" / "model" / "from.txt").read_text() == place
         assert result.confusion == ((3, 0), (0, 0))  # Of the median seed.
+
+
+@pytest.mark.parametrize(
+    ("confusions", "words"),
+    [
+        ([[[12, 0], [12, 0]]] * 3, "one class is predicted for all rows of dev: nothing was"),
+        ([[[12, 0], [12, 0]], [[0, 12], [0, 12]], [[9, 3], [3, 9]]], "is predicted by 2 of 3 seed"),
+        ([[[11, 1], [12, 0]]] * 3, ""),
+        ([[[24, 0], [0, 0]]] * 3, ""),  # There is one class only.
+    ],
+)
+def test_a_trial_that_learned_nothing_is_told(
+    complete, glue, tmp_path, monkeypatch, capsys, confusions, words
+):
+    def run_trial(run, trial, folder, console):
+        found = outcome(run, trial, folder, [0.5] * 3)
+        return dataclasses.replace(found, confusions=tuple(confusions))
+
+    monkeypatch.setattr(finetune_module, "run_trial", run_trial)
+    config = finetune_config(write_sst2(tmp_path / "glue", test=False), num_seeds=3)
+    assert finetune(config, tmp_path / "run", init_from=str(complete)) == 0
+    (result,) = read_results(tmp_path / "run")
+    assert [words in note for note in result.notes] == [True] * bool(words)
+    for text in (capsys.readouterr().out, (tmp_path / "run" / "results.md").read_text()):
+        assert text.count("nothing was learned; try other --learning") == bool(words)
+
+
+@pytest.mark.parametrize(
+    ("max_length", "words"),
+    [(8, "of train and dev are not read to their end: raise --max_length"), (32, "")],
+)
+def test_texts_that_are_mostly_cut_are_told(
+    complete, tmp_path, monkeypatch, capsys, max_length, words
+):
+    monkeypatch.setattr(
+        finetune_module,
+        "run_trial",
+        lambda run, trial, folder, console: outcome(run, trial, folder, [0.5]),
+    )
+    glue = write_sst2(tmp_path / "glue", test=False)
+    config = finetune_config(glue, num_seeds=1, data__max_length=max_length)
+    assert finetune(config, tmp_path / "run", init_from=str(complete)) == 0
+    (result,) = read_results(tmp_path / "run")
+    found = [note for note in result.notes if "not read to their end" in note]
+    assert [words in note for note in found] == [True] * bool(words)
+    for text in (capsys.readouterr().out, (tmp_path / "run" / "results.md").read_text()):
+        assert text.count("not read to their end") == bool(words)
+
+
+def test_half_of_the_rows_are_not_most_of_them_and_windows_are_read_whole():
+    def told(num_cut, kind="sst2", longest=64):
+        ids = [np.zeros(3, np.int32)] * 4
+        splits = [
+            SplitRows(name, [None] * 4, TaskRows(ids=ids, num_cut=count))
+            for name, count in (("train", num_cut), ("dev", 0))
+        ]
+        limits = RowLimits(
+            max_length=32, window_stride=8, max_question_tokens=8, max_option_tokens=8
+        )
+        return finetune_module._mostly_cut(find_task(kind), splits, limits, longest)
+
+    assert told(2) == () == told(4, "squad1")
+    (note,) = told(3)
+    assert note.startswith("most texts of train are") and "takes up to 64 tokens" in note
+    (note,) = told(3, longest=32)
+    assert "--max_length" not in note and "this model takes no longer rows" in note
+
+
+def test_the_last_line_says_of_which_evaluation_the_figure_is(capsys):
+    with RunConsole() as console:
+        finetune_module._say_result(make_result("sst2", [0.9, 0.8, 0.85]), console)
+        finetune_module._say_result(make_result("sst2", [0.9]), console)
+    assert capsys.readouterr().out.splitlines() == [
+        "SST-2 dev: accuracy 85.0 (80.0 to 90.0), median of 3 seeds, each at its best evaluation; "
+        "rate 1e-05, batch 16",
+        "SST-2 dev: accuracy 90.0, at the best evaluation; rate 1e-05, batch 16",
+    ]
 
 
 @pytest.mark.slow
