@@ -95,6 +95,26 @@ def test_seeds_side_by_side_are_each_seed_alone_with_dropout(together, alone):
     assert (together[0].run.step == STEPS).all()
 
 
+def test_rows_that_are_filled_up_further_make_no_difference():
+    """A seed alone has rows of its own length; beside another one, of the other's."""
+    assert tiny.CONFIG.attention_dropout_rate > 0 and tiny.CONFIG.num_heads > 1
+    seeds, length = SEEDS[:2], 11
+    short = jax.tree.map(lambda leaf: leaf[:1], batches()[0])
+    tokens = np.full((1, 4, length), tiny.CONFIG.pad_id, np.int32)
+    tokens[0, :, :7] = tiny.generator(3).integers(4, tiny.CONFIG.vocab_size, (4, 7))
+    short["tokens"] = tokens
+    filled = np.pad(tokens, ((0, 0), (0, 0), (0, 5)), constant_values=tiny.CONFIG.pad_id)
+    both = jax.tree.map(lambda leaf: leaf[:2], batches()[0])
+    both["tokens"] = np.concatenate([filled, tiny.random_tokens(8, 4, length + 5)[None]])
+    for name in ("targets", "weights"):
+        both[name][0] = short[name][0]
+    alone, beside = (
+        jax.jit(make_finetune_step(OBJECTIVE, OPTIMIZER, rate, some))(begin(some), batch)[0]
+        for some, batch in ((seeds[:1], short), (seeds, both))
+    )
+    assert_close(seed_of(alone.run, 0), seed_of(beside.run, 0), rtol=1e-5, atol=1e-7)
+
+
 def test_the_metrics_are_those_of_all_seeds(together, alone):
     for step, found in enumerate(together[1]):
         each = [metrics[step] for _, metrics in alone]
