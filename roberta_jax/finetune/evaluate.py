@@ -149,11 +149,6 @@ class TaskEvaluation:
         """The mean over seeds."""
         return statistics.fmean(self.losses)
 
-    def deciding(self) -> np.ndarray:
-        """[S] float32, the score by which models are chosen."""
-        split, name = self.task.dev[0], self.task.scores[0]
-        return np.array([scores[split][name] for scores in self.scores], np.float32)
-
     def entry(self) -> dict[str, Any]:
         """The values of a line of the record: medians over the seeds."""
         medians = {

@@ -29,7 +29,6 @@ class FinetuneState:
 
     run: TrainState
     best: Params  # The weights of the best evaluation so far, by seed.
-    best_score: jax.Array  # [S] float32, -inf before the first one.
 
 
 def init_finetune_state(
@@ -57,7 +56,7 @@ def init_finetune_state(
         return state, jax.tree.map(jnp.copy, params)
 
     run, best = jax.vmap(of_seed)(seeds)
-    return FinetuneState(run, best, jnp.full(seeds.shape, -jnp.inf, jnp.float32))
+    return FinetuneState(run, best)
 
 
 def over_seeds(function: Callable[..., Any], count: int) -> Callable[..., Any]:
@@ -109,15 +108,10 @@ def make_finetune_step(
     return step
 
 
-def adopt_best(state: FinetuneState, scores: jax.Array) -> FinetuneState:
-    """Keeps the weights of the seeds whose score, [S] float32, is their best so far."""
-    better = scores > state.best_score
+def adopt_best(state: FinetuneState, better: jax.Array) -> FinetuneState:
+    """Keeps the weights of the seeds that are better now than ever before: [S] bool."""
 
     def choose(now: jax.Array, before: jax.Array) -> jax.Array:
         return jnp.where(better.reshape(-1, *(1,) * (now.ndim - 1)), now, before)
 
-    return FinetuneState(
-        run=state.run,
-        best=jax.tree.map(choose, state.run.params, state.best),
-        best_score=jnp.maximum(scores, state.best_score),
-    )
+    return dataclasses.replace(state, best=jax.tree.map(choose, state.run.params, state.best))

@@ -244,7 +244,12 @@ def _hooks(
                     no_answer_threshold=threshold,
                 )
             )
-        return programs.adopt(state, jnp.asarray(evaluation.deciding()))
+        # By the same comparison as the results: the figures are those of the weights that stay.
+        better = [
+            seed_result(run.task, seed, curve).best_step == step
+            for seed, curve in zip(trial.seeds, curves, strict=True)
+        ]
+        return programs.adopt(state, jnp.array(better))
 
     def record(progress: Progress) -> dict[str, Any]:
         return {

@@ -10,6 +10,7 @@ import pytest
 
 from roberta_jax import config as c
 from roberta_jax.errors import INTERRUPTED, UserError
+from roberta_jax.finetune import evaluate
 from roberta_jax.finetune import finetune as finetune_module
 from roberta_jax.finetune import trial as trial_module
 from roberta_jax.finetune.finetune import finetune
@@ -80,6 +81,31 @@ def test_the_model_that_stays_is_that_of_the_best_seed_at_its_best_evaluation(fi
     model = read_task_model(find_task_model(finished), make_mesh(c.MeshConfig()))
     best = max(seed.scores["dev"]["accuracy"] for seed in result.trials[0].seeds)
     assert model.scores["dev"]["accuracy"] == best
+
+
+@pytest.mark.parametrize("gain", [pytest.param(0.0, marks=pytest.mark.slow), 1e-12])
+def test_the_figures_are_those_of_the_weights_that_stay(
+    complete, glue, tmp_path, monkeypatch, gain
+):
+    judged = []
+
+    def evaluate_seeds(task, splits, params, predict):
+        evaluation, predictions = evaluate.evaluate_seeds(task, splits, params, predict)
+        judged.append(np.asarray(params["head"]["projection"]["kernel"][0]))
+        # Too little for float32.
+        scores = [{"dev": {"accuracy": 0.5 + gain * len(judged)}}]
+        return dataclasses.replace(evaluation, scores=scores), predictions
+
+    monkeypatch.setattr(trial_module, "evaluate_seeds", evaluate_seeds)
+    config = finetune_config(glue, num_seeds=1)
+    assert finetune(config, tmp_path / "run", init_from=str(complete)) == 0
+    (result,) = read_results(tmp_path / "run")
+    # Of equal ones the first counts.
+    best = 1 if gain else 0
+    assert result.trials[0].seeds[0].best_step == (6, 12)[best]
+    kept = weights(tmp_path / "run")["['head']['projection']['kernel']"]
+    np.testing.assert_array_equal(kept, judged[best])
+    assert not np.array_equal(judged[0], judged[1])
 
 
 def test_a_second_run_finds_everything_done(finished, complete, glue, monkeypatch, capsys):
