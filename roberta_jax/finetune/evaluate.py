@@ -137,17 +137,20 @@ class TaskEvaluation:
       losses: of the first dev split, by seed.
       scores: by seed: split → name → fraction.
       thresholds: by seed, of a task with unanswerable questions; chosen on the first dev split.
+      left_out: updates so far that were not finite, by seed; () where they were not counted.
     """
 
     task: Task
     losses: Sequence[float]
     scores: Sequence[dict[str, dict[str, float]]]
     thresholds: Sequence[float | None]
+    left_out: Sequence[int] = ()
 
     @property
     def loss_nats(self) -> float:
-        """The mean over seeds."""
-        return statistics.fmean(self.losses)
+        """The mean over the seeds that have a finite one; NaN without any."""
+        finite = [loss for loss in self.losses if math.isfinite(loss)]
+        return statistics.fmean(finite) if finite else math.nan
 
     def entry(self) -> dict[str, Any]:
         """The values of a line of the record: medians over the seeds."""
@@ -157,7 +160,10 @@ class TaskEvaluation:
             for name in self.task.scores
             if name in self.scores[0][split]
         }
-        return {"loss_nats": self.loss_nats, **medians, "seeds": list(self.scores)}
+        entry = {"loss_nats": self.loss_nats, **medians, "seeds": list(self.scores)}
+        if any(self.left_out):
+            entry["updates_left_out"] = list(self.left_out)
+        return entry
 
     def text(self) -> str:
         """What is said of it."""
@@ -177,6 +183,8 @@ def evaluate_seeds(
 ) -> tuple[TaskEvaluation, list[list[Predictions]]]:
     """The scores of all seeds on the dev splits, in the order of `task.dev`.
 
+    A seed whose outputs are not all finite has diverged: it says nothing, and its scores are 0.
+
     Returns:
       The scores, and the predictions by split and seed.
     """
@@ -186,16 +194,33 @@ def evaluate_seeds(
     all_predictions = []
     for split in splits:
         outputs, split_losses = predict(params, split.rows)
-        found = [decide(task, split.examples, split.rows, output) for output in outputs]
+        finite = [_is_finite(output) for output in outputs]
+        found = [
+            decide(task, split.examples, split.rows, output if known else _zeros(output))
+            for output, known in zip(outputs, finite, strict=True)
+        ]
         all_predictions.append(found)
         if split is splits[0]:
             losses, scores = split_losses, [{} for _ in found]
             thresholds = [_threshold(task, split, each) for each in found]
         for seed, each in enumerate(found):
-            scores[seed][split.name] = score(
-                task, split.examples, each, no_answer_threshold=thresholds[seed]
-            )
+            values = score(task, split.examples, each, no_answer_threshold=thresholds[seed])
+            scores[seed][split.name] = values if finite[seed] else dict.fromkeys(values, 0.0)
     return TaskEvaluation(task, losses, scores, thresholds), all_predictions
+
+
+def _is_finite(outputs: Outputs) -> bool:
+    answerable = () if outputs.answerable is None else (outputs.answerable,)
+    return all(np.isfinite(value).all() for value in (*outputs.values, *answerable))
+
+
+def _zeros(outputs: Outputs) -> Outputs:
+    """Of the same shapes."""
+    values = outputs.values
+    return Outputs(
+        np.zeros_like(values) if isinstance(values, np.ndarray) else [*map(np.zeros_like, values)],
+        None if outputs.answerable is None else np.zeros_like(outputs.answerable),
+    )
 
 
 def _threshold(task: Task, split: SplitRows, predictions: Predictions) -> float | None:

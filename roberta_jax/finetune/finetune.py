@@ -254,7 +254,7 @@ def _result(
     result = task_result(
         run.task,
         trials,
-        notes=notes,
+        notes=(*notes, *(note for outcome in outcomes for note in outcome.notes)),
         num_cut=run.train.rows.num_cut,
         init_from="" if run.config.model.random_weights else init_from,
         num_parameters=num_parameters,

@@ -29,6 +29,7 @@ class FinetuneState:
 
     run: TrainState
     best: Params  # The weights of the best evaluation so far, by seed.
+    left_out: jax.Array  # [S] int32, updates whose loss or gradient was not finite.
 
 
 def init_finetune_state(
@@ -56,7 +57,7 @@ def init_finetune_state(
         return state, jax.tree.map(jnp.copy, params)
 
     run, best = jax.vmap(of_seed)(seeds)
-    return FinetuneState(run, best)
+    return FinetuneState(run, best, jnp.zeros(seeds.shape, jnp.int32))
 
 
 def over_seeds(function: Callable[..., Any], count: int) -> Callable[..., Any]:
@@ -79,8 +80,10 @@ def make_finetune_step(
 ) -> Callable[[FinetuneState, dict[str, jax.Array]], tuple[FinetuneState, StepMetrics]]:
     """`step(state, batch) -> (state, StepMetrics)`; the batch has the seeds as its first axis.
 
-    The metrics are those of all seeds together: sums are added, the norm of the gradient is the
-    mean, and an update counts as applied where it was for all.
+    An update that is not finite is left out for its seed only, and counted in the state. The
+    metrics are those of the other seeds together: sums are added, the norm of the gradient is the
+    mean (NaN without any). To the loop, an update is always applied: one seed that diverges does
+    not end the others.
     """
     update = make_update(objective, optimizer, rate)
 
@@ -96,14 +99,20 @@ def make_finetune_step(
         state: FinetuneState, batch: dict[str, jax.Array]
     ) -> tuple[FinetuneState, StepMetrics]:
         run, metrics = over_seeds(of_seed, len(seeds))(state.run, batch, jnp.asarray(numbers))
-        sums: BatchSums = jax.tree.map(lambda leaf: leaf.sum(axis=0), metrics.sums)
+        applied = metrics.applied > 0
+
+        def total(leaf: jax.Array) -> jax.Array:
+            return jnp.where(applied, leaf, 0.0).sum()
+
+        sums: BatchSums = jax.tree.map(total, metrics.sums)
         together = StepMetrics(
             sums,
-            gradient_norm=metrics.gradient_norm.mean(),
+            gradient_norm=total(metrics.gradient_norm) / applied.sum(),
             learning_rate=metrics.learning_rate[0],
-            applied=metrics.applied.min(),
+            applied=jnp.ones(()),
         )
-        return dataclasses.replace(state, run=run), together
+        left_out = state.left_out + ~applied
+        return dataclasses.replace(state, run=run, left_out=left_out), together
 
     return step
 

@@ -100,12 +100,14 @@ class TrialOutcome:
       seeds: the results, in the order of its seeds.
       confusions: by seed, of the best weights on the first dev split; None without classes.
       folder: that of the model of the best seed.
+      notes: what a reader of the figures must know, a sentence each.
     """
 
     trial: Trial
     seeds: tuple[SeedResult, ...]
     confusions: tuple[list[list[int]] | None, ...]
     folder: pathlib.Path
+    notes: tuple[str, ...] = ()
 
 
 def plan_of(run: TaskRun, trial: Trial) -> Plan:
@@ -157,6 +159,7 @@ def run_trial(
         programs = _Programs(run, trial, plan)
         restored = store.restore_newest(programs.target, console.say)
         curves: list[list[CurvePoint]] = [[] for _ in trial.seeds]
+        left_out = [0] * len(trial.seeds)  # As the newest evaluation found it.
         if restored is None:
             state, progress = programs.init(run.start.params), Progress(step=0)
         else:
@@ -165,9 +168,12 @@ def run_trial(
             curves = [
                 [curve_point(point) for point in curve] for curve in restored.record["curves"]
             ]
+            left_out = list(restored.record["left_out"])
             console.say(f"{trial.name}: goes on from step {progress.step:,} of {plan.num_steps:,}")
         if progress.step < plan.num_steps:
-            hooks = _hooks(run, trial, programs, predict, store, curves, steps_per_epoch, console)
+            hooks = _hooks(
+                run, trial, programs, predict, curves, left_out, steps_per_epoch, console
+            )
             every = max(1, steps_per_epoch // run.config.fit.evaluations_per_epoch)
             rhythm = Rhythm(
                 log_every_steps=run.config.fit.log_every_steps,
@@ -185,7 +191,12 @@ def run_trial(
                 return None
         target = programs.target.best
         best = store.restore_part(store.steps()[-1], {"best": target}).state["best"]
-    return _conclude(run, trial, folder, curves, best, predict)
+    notes = tuple(
+        _left_out_text(trial, seed, count, plan.num_steps)
+        for seed, count in zip(trial.seeds, left_out, strict=True)
+        if count
+    )
+    return _conclude(run, trial, folder, curves, best, predict, notes)
 
 
 class _Programs:
@@ -218,8 +229,8 @@ def _hooks(
     trial: Trial,
     programs: _Programs,
     predict: Predictor,
-    store: CheckpointStore,
     curves: list[list[CurvePoint]],
+    left_out: list[int],
     steps_per_epoch: int,
     console: RunConsole,
 ) -> Hooks:
@@ -229,7 +240,8 @@ def _hooks(
         )
 
     def evaluate(state: FinetuneState, phase: Phase) -> TaskEvaluation:
-        return evaluate_seeds(run.task, run.dev, state.run.params, predict)[0]
+        evaluation, _ = evaluate_seeds(run.task, run.dev, state.run.params, predict)
+        return dataclasses.replace(evaluation, left_out=state.left_out.tolist())
 
     def adopt(state: FinetuneState, evaluation: Any) -> FinetuneState:
         step = int(state.run.step[0])
@@ -244,6 +256,10 @@ def _hooks(
                     no_answer_threshold=threshold,
                 )
             )
+        for place, (seed, count) in enumerate(zip(trial.seeds, evaluation.left_out, strict=True)):
+            if count > left_out[place]:
+                left_out[place] = count
+                console.say(_left_out_text(trial, seed, count, step))
         # By the same comparison as the results: the figures are those of the weights that stay.
         better = [
             seed_result(run.task, seed, curve).best_step == step
@@ -255,6 +271,7 @@ def _hooks(
         return {
             "progress": progress.to_record(),
             "curves": [[dataclasses.asdict(point) for point in curve] for curve in curves],
+            "left_out": left_out,
         }
 
     def restore() -> Restored:
@@ -278,6 +295,7 @@ def _conclude(
     curves: list[list[CurvePoint]],
     best: Params,
     predict: Predictor,
+    notes: tuple[str, ...],
 ) -> TrialOutcome:
     """Writes what is kept of a trial: its results, and the model of the best seed."""
     task = run.task
@@ -311,11 +329,20 @@ def _conclude(
         "settings": _settings(run, trial),
         "seeds": [dataclasses.asdict(seed) for seed in seeds],
         "confusions": confusions,
+        "notes": notes,
     }
     replace_text(folder / TRIAL_FILE, json.dumps(values_of_file, indent=1) + "\n")
     # What is needed to go on is not needed any more: four times the weights of every seed.
     shutil.rmtree(folder / CHECKPOINTS_FOLDER)
-    return TrialOutcome(trial, seeds, tuple(confusions), folder / BEST_FOLDER)
+    return TrialOutcome(trial, seeds, tuple(confusions), folder / BEST_FOLDER, notes)
+
+
+def _left_out_text(trial: Trial, seed: int, count: int, num_steps: int) -> str:
+    """What is said of updates that were not finite."""
+    return (
+        f"seed {seed} at rate {trial.learning_rate:g}, batch {trial.batch_size}: {count:,} of "
+        f"{num_steps:,} updates were left out, their loss or gradient was not finite"
+    )
 
 
 def _read_outcome(folder: pathlib.Path, trial: Trial) -> TrialOutcome:
@@ -325,7 +352,13 @@ def _read_outcome(folder: pathlib.Path, trial: Trial) -> TrialOutcome:
         SeedResult(**{**seed, "curve": tuple(map(curve_point, seed["curve"]))})
         for seed in values["seeds"]
     )
-    return TrialOutcome(trial, seeds, tuple(values["confusions"]), folder / BEST_FOLDER)
+    return TrialOutcome(
+        trial,
+        seeds,
+        tuple(values["confusions"]),
+        folder / BEST_FOLDER,
+        tuple(values.get("notes", ())),  # There were none once.
+    )
 
 
 def _settings(run: TaskRun, trial: Trial) -> dict[str, Any]:

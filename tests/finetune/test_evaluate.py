@@ -15,11 +15,19 @@ from roberta_jax.finetune.evaluate import TaskEvaluation, evaluate_seeds, make_p
 from roberta_jax.finetune.objective import TaskObjective, head_of
 from roberta_jax.finetune.rows import BatchMaker, SplitRows
 from roberta_jax.parallel.mesh import make_mesh
-from roberta_jax.tasks.examples import Answer, QuestionExample, TextExample
-from roberta_jax.tasks.features import NO_LABEL, TaskRows
-from roberta_jax.tasks.predictions import Predictions
+from roberta_jax.tasks.examples import (
+    Answer,
+    ChoiceExample,
+    QuestionExample,
+    TextExample,
+    WordsExample,
+)
+from roberta_jax.tasks.features import NO_LABEL, TaskRows, make_rows
+from roberta_jax.tasks.predictions import Outputs, Predictions
+from roberta_jax.tasks.scores import SCORES
 from roberta_jax.tasks.task import Task
 from tests.encoder import tiny
+from tests.interop import foreign
 
 TASKS = {
     "classification": Task(name="t", title="T", kind="classification", labels=("a", "b", "c")),
@@ -140,6 +148,7 @@ def test_few_rows_need_no_large_batch():
 def given(monkeypatch, by_split):
     """Splits, and a predictor that gives these predictions: split → one for each seed."""
     monkeypatch.setattr(evaluate_module, "decide", lambda task, examples, rows, output: output)
+    monkeypatch.setattr(evaluate_module, "_is_finite", lambda output: True)
     return lambda params, rows: by_split[rows]
 
 
@@ -231,3 +240,58 @@ def test_figures_of_several_splits_are_medians_and_the_first_decides():
     }
     alone = TaskEvaluation(task, [0.1], scores[:1], [None])
     assert alone.text() == "one f1 10.0, loss 0.1000"
+
+
+# ---- Seeds that diverged ------------------------------------------------------------------------
+
+EXAMPLES = {
+    "classification": [TextExample(str(n), ("red",), n % 3) for n in range(6)],
+    "regression": [TextExample(str(n), ("red",), float(n)) for n in range(6)],
+    "choice": [ChoiceExample(str(n), "p", tuple("abcd"), n % 4, "high") for n in range(6)],
+    "span": [
+        QuestionExample("0", "Who?", "red blue", (Answer("red", 0),)),
+        QuestionExample("1", "Who?", "red blue", ()),
+    ],
+    "tokens": [WordsExample(str(n), ("red", "blue"), (0, n % 2)) for n in range(6)],
+}
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_a_seed_whose_outputs_are_not_finite_has_scores_of_0(kind, wrong):
+    names = tuple(name for name in SCORES[kind] if (kind, name) != ("classification", "f1"))
+    task, examples = dataclasses.replace(TASKS[kind], scores=names), EXAMPLES[kind]
+    rows = make_rows(task, examples, foreign.byte_bpe(), max_length=200)
+    lengths = [len(row) for row in rows.ids]
+    source = tiny.generator(4)
+
+    def outputs():
+        if kind in ("span", "tokens"):
+            values = [source.standard_normal((length, 2), np.float32) for length in lengths]
+            return Outputs(values, source.standard_normal(len(lengths), np.float32))
+        shape = {"classification": (6, 3), "regression": (6,), "choice": (6, 4)}[kind]
+        return Outputs(source.standard_normal(shape, np.float32))
+
+    good, diverged = outputs(), outputs()
+    diverged.values[0] = np.full_like(diverged.values[0], wrong)
+    split = SplitRows("dev", examples, rows)
+    evaluation, predictions = evaluate_seeds(
+        task, [split], None, lambda *_: ([good, diverged], [0.5, math.nan])
+    )
+    alone, _ = evaluate_seeds(task, [split], None, lambda *_: ([good], [0.5]))
+    assert evaluation.scores[0] == alone.scores[0] and evaluation.loss_nats == 0.5
+    # The same names: a group without examples has none.
+    assert evaluation.scores[1] == {"dev": dict.fromkeys(alone.scores[0]["dev"], 0.0)}
+    assert len(predictions[0][1].values) == len(examples)
+    thresholds = [value for value in evaluation.thresholds if value is not None]
+    assert np.isfinite(thresholds).all()
+
+
+def test_what_was_left_out_stands_in_the_record():
+    scores = [{"dev": {"accuracy": 0.5}}] * 2
+    evaluation = TaskEvaluation(
+        TASKS["classification"], [math.nan, 0.3], scores, [None] * 2, left_out=[4, 0]
+    )
+    assert evaluation.loss_nats == 0.3 and evaluation.entry()["updates_left_out"] == [4, 0]
+    assert "updates_left_out" not in dataclasses.replace(evaluation, left_out=[0, 0]).entry()
+    assert math.isnan(dataclasses.replace(evaluation, losses=[math.nan, math.inf]).loss_nats)

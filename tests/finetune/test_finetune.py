@@ -169,6 +169,30 @@ def test_other_settings_in_the_same_place_are_refused_by_name(finished, complete
         finetune(finetune_config(glue), finished, init_from=str(complete), resume="never")
 
 
+@pytest.mark.slow
+def test_a_rate_that_diverges_is_told_and_does_not_end_the_sweep(complete, glue, tmp_path, capsys):
+    config = finetune_config(glue, fit__learning_rates="1e30,3e-3", fit__epochs=3.0)
+    assert finetune(config, tmp_path / "run", init_from=str(complete)) == 0
+    (result,) = read_results(tmp_path / "run")
+    diverged, best = result.trials
+    assert result.best_trial() == best and best.learning_rate == 3e-3
+    # The weights of an evaluation before it diverged would count; there is none here.
+    assert diverged.values("dev", "accuracy") == [0, 0]
+    assert min(best.values("dev", "accuracy")) > 0.3
+    told = [f"seed {seed} at rate 1e+30, batch 8" for seed in (3, 4)]
+    said = capsys.readouterr().out
+    for text, note in zip(told, result.notes, strict=True):
+        assert note.startswith(f"{text}: 17 of 18 updates were left out")
+        assert f"{text}: 5 of 6 updates were left out" in said
+    folder = tmp_path / "run" / "sst2" / "trials" / "rate1e+30-batch8-seeds3-4"
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    left_out = [line["updates_left_out"] for line in lines if line["kind"] == "eval"]
+    assert left_out == [[5, 5], [11, 11], [17, 17]]
+    # Found complete, it says the same.
+    assert finetune(config, tmp_path / "run", init_from=str(complete)) == 0
+    assert read_results(tmp_path / "run") == (result,)
+
+
 def outcome(run, trial, folder, accuracies):
     """What a trial whose seeds reach these accuracies leaves behind."""
     (folder / "best").mkdir(parents=True)

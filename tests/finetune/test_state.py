@@ -170,7 +170,10 @@ def test_an_update_that_is_not_finite_is_left_out_for_its_seed_only():
     kernel = before.run.params["head"]["projection"]["kernel"]
     before.run.params["head"]["projection"]["kernel"] = kernel.at[1].set(jnp.nan)
     after, metrics = jax.device_get(step(before, batches()[0]))
-    assert metrics.applied == 0
+    assert after.left_out.tolist() == [0, 1, 0] and after.run.step.tolist() == [1, 1, 1]
+    # The others go on, and the metrics are theirs.
+    assert metrics.applied == 1 and metrics.sums.predictions.count == 6
+    assert np.isfinite(metrics.sums.predictions.loss) and np.isfinite(metrics.gradient_norm)
     dense = [state.run.params["head"]["dense"]["kernel"] for state in (before, after)]
     assert (dense[0][1] == dense[1][1]).all()
     assert not np.allclose(dense[0][0], dense[1][0]) and not np.allclose(dense[0][2], dense[1][2])
@@ -182,7 +185,8 @@ def test_an_update_that_is_not_finite_is_left_out_for_its_seed_only():
 def test_the_best_weights_are_kept_by_seed():
     leaf, kept = np.full((3, 2), 9, np.float32), np.repeat(np.float32([[1], [2], [3]]), 2, axis=1)
     run = TrainState(step=np.full(3, 7), params={"w": leaf}, optimizer=(), average={})
-    state = adopt_best(FinetuneState(run, {"w": kept}), np.array([True, True, False]))
+    before = FinetuneState(run, {"w": kept}, np.zeros(3, np.int32))
+    state = adopt_best(before, np.array([True, True, False]))
     np.testing.assert_array_equal(state.best["w"], [[9, 9], [9, 9], [3, 3]])
     np.testing.assert_array_equal(state.run.params["w"], leaf)
 
