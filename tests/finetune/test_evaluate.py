@@ -7,6 +7,8 @@ import statistics
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from roberta_jax import config as c
 from roberta_jax.encoder.task_model import abstract_task_params
@@ -132,14 +134,43 @@ def test_rows_without_labels_have_no_loss():
     np.testing.assert_allclose(outputs[0].values, with_labels[0][0].values, rtol=1e-5, atol=1e-6)
 
 
+def batches_of(lengths, *, group_size=1, max_length=512):
+    """(rows, padded length, size) of each, of eight devices; and all numbers."""
+    ids = [np.zeros(length, np.int32) for length in lengths for _ in range(group_size)]
+    rows = TaskRows(ids, np.zeros(len(ids), np.int32), None, group_size=group_size)
+    maker = BatchMaker(
+        make_mesh(c.MeshConfig()), pad_id=1, token_types=False, max_length=max_length
+    )
+    found = list(evaluate_module._batches(rows, maker))
+    numbers = np.concatenate([numbers for numbers, _, _ in found])
+    assert sorted(numbers.tolist()) == list(range(len(lengths)))
+    for chosen, length, size in found:
+        assert len(chosen) <= size and max(lengths[number] for number in chosen) <= length
+    return [(len(chosen), length, size) for chosen, length, size in found]
+
+
+def test_a_long_row_does_not_make_the_batches_of_the_short_ones_small():
+    assert batches_of([16] * 2047 + [500]) == [(8 * 8, 512, 8 * 8), (1984, 16, 8 * 256)]
+    # Of a batch, the first row is the longest, and only it decides.
+    assert batches_of([16] * 4096 + [64] * 512) == [(512, 64, 512), (2048, 16, 2048)] + [
+        (2048, 16, 2048)
+    ]
+    assert batches_of([500] * 20, group_size=16) == [(8, 512, 8), (8, 512, 8), (4, 512, 8)]
+
+
 def test_few_rows_need_no_large_batch():
-    lengths = np.array([500, 3, 3])
-    maker = BatchMaker(make_mesh(c.MeshConfig()), pad_id=1, token_types=False, max_length=512)
-    assert evaluate_module._batch_size(lengths, maker, 1) == 8
-    many = np.full(10_000, 16)
-    assert evaluate_module._batch_size(many, maker, 1) == 8 * 256
-    assert evaluate_module._batch_size(many, maker, 4) == 8 * 64
-    assert evaluate_module._batch_size(np.full(10_000, 500), maker, 16) == 8
+    assert batches_of([500, 3, 3]) == [(3, 512, 8)]
+    assert batches_of([3] * 20) == [(20, 16, 8 * 4)]
+
+
+@given(st.lists(st.integers(3, 100), min_size=1, max_size=300), st.sampled_from([1, 4]))
+def test_every_row_is_in_one_batch_of_a_bounded_size(lengths, group_size):
+    found = batches_of(lengths, group_size=group_size, max_length=100)
+    for _, length, size in found:
+        assert size % 8 == 0 and size // 8 * length * group_size <= max(4096, length * group_size)
+    assert all(rows == size for rows, _, size in found[:-1])  # Only the last is filled up.
+    sizes = {length: size for _, length, size in found}
+    assert len(set(found) - {found[-1]}) <= len(sizes)  # A program for each length.
 
 
 # ---- Scores -------------------------------------------------------------------------------------
