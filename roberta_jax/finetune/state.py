@@ -1,12 +1,11 @@
 """The state of several seeds side by side, and their step as one program."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from roberta_jax.encoder.dropout import row_keys
 from roberta_jax.encoder.model import Params
@@ -75,30 +74,38 @@ def over_seeds(function: Callable[..., Any], count: int) -> Callable[..., Any]:
     return alone
 
 
+# (state, batch with the seeds as its first axis, seeds [S] uint32, peak of the learning rate).
+FinetuneStep = Callable[
+    [FinetuneState, dict[str, jax.Array], jax.Array, jax.Array], tuple[FinetuneState, StepMetrics]
+]
+
+
 def make_finetune_step(
-    objective: TaskObjective, optimizer: Optimizer, rate: Schedule, seeds: Sequence[int]
-) -> Callable[[FinetuneState, dict[str, jax.Array]], tuple[FinetuneState, StepMetrics]]:
-    """`step(state, batch) -> (state, StepMetrics)`; the batch has the seeds as its first axis.
+    objective: TaskObjective, optimizer: Optimizer, rate: Schedule
+) -> FinetuneStep:
+    """`step(state, batch, seeds, peak) -> (state, StepMetrics)`.
+
+    The learning rate is `peak`, float32, times that of the schedule. As arguments, seeds and peak
+    are no part of the program: a sweep over them compiles once.
 
     An update that is not finite is left out for its seed only, and counted in the state. The
     metrics are those of the other seeds together: sums are added, the norm of the gradient is the
     mean (NaN without any). To the loop, an update is always applied: one seed that diverges does
     not end the others.
     """
-    update = make_update(objective, optimizer, rate)
-
-    def of_seed(
-        run: TrainState, batch: dict[str, jax.Array], seed: jax.Array
-    ) -> tuple[TrainState, StepMetrics]:
-        keys = row_keys(seed ^ _DROPOUT_BRANCH, run.step, batch["tokens"].shape[0])
-        return update(run, batch, keys)
-
-    numbers = np.array(seeds, np.uint32)
 
     def step(
-        state: FinetuneState, batch: dict[str, jax.Array]
+        state: FinetuneState, batch: dict[str, jax.Array], seeds: jax.Array, peak: jax.Array
     ) -> tuple[FinetuneState, StepMetrics]:
-        run, metrics = over_seeds(of_seed, len(seeds))(state.run, batch, jnp.asarray(numbers))
+        update = make_update(objective, optimizer, lambda step: peak * rate(step))
+
+        def of_seed(
+            run: TrainState, batch: dict[str, jax.Array], seed: jax.Array
+        ) -> tuple[TrainState, StepMetrics]:
+            keys = row_keys(seed ^ _DROPOUT_BRANCH, run.step, batch["tokens"].shape[0])
+            return update(run, batch, keys)
+
+        run, metrics = over_seeds(of_seed, len(seeds))(state.run, batch, seeds)
         applied = metrics.applied > 0
 
         def total(leaf: jax.Array) -> jax.Array:

@@ -1,10 +1,11 @@
 """One learning rate and batch size with several seeds: the same loop and store as pretraining."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
 import jax
@@ -24,22 +25,15 @@ from roberta_jax.config import (
     TrainConfig,
 )
 from roberta_jax.encoder.model import Params
-from roberta_jax.errors import MachineError
-from roberta_jax.finetune.evaluate import Predictor, TaskEvaluation, evaluate_seeds, make_predictor
+from roberta_jax.finetune.evaluate import Predictor, TaskEvaluation, evaluate_seeds
 from roberta_jax.finetune.model_folder import RowLimits, TaskModelFolder, write_task_model
 from roberta_jax.finetune.objective import TaskObjective
+from roberta_jax.finetune.programs import SharedPrograms, TrialPrograms, explained_memory
 from roberta_jax.finetune.rows import BatchMaker, SplitRows
 from roberta_jax.finetune.source import StartingEncoder
-from roberta_jax.finetune.state import (
-    FinetuneState,
-    adopt_best,
-    init_finetune_state,
-    make_finetune_step,
-)
+from roberta_jax.finetune.state import FinetuneState
 from roberta_jax.finetune.telling import of_finetuning
 from roberta_jax.finetune.trial_settings import SETTINGS_FILE, check_settings
-from roberta_jax.optim.optimizer import Optimizer, make_optimizer
-from roberta_jax.optim.schedule import make_schedule
 from roberta_jax.tasks.results import CurvePoint, SeedResult, curve_point, seed_result
 from roberta_jax.tasks.scores import confusion_matrix
 from roberta_jax.tasks.task import Task
@@ -73,6 +67,17 @@ class TaskRun:
     mesh: Mesh
     objective: TaskObjective
     maker: BatchMaker
+
+    @functools.cached_property
+    def programs(self) -> SharedPrograms:
+        """Compiled for the trials one after the other, which share what they can."""
+        return SharedPrograms(
+            self.objective,
+            self.maker,
+            self.start.params,
+            optimizer=self.config.optimizer,
+            schedule=self.config.schedule,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,14 +116,17 @@ class TrialOutcome:
 
 
 def plan_of(run: TaskRun, trial: Trial) -> Plan:
-    """Its steps: whole epochs, the last batch of each filled up."""
+    """Its steps: whole epochs, the last batch of each filled up; its learning rate has the peak 1.
+
+    The peak of the trial is an argument of the step.
+    """
     config, rows = run.config, len(run.train.rows)
     steps_per_epoch = -(-rows // trial.batch_size)
     num_steps = max(1, round(config.fit.epochs * steps_per_epoch))
     return make_plan(
         PretrainConfig(
             data=DataConfig(path=_TRAIN, sequence_length=run.limits.max_length),
-            optimizer=dataclasses.replace(config.optimizer, peak_learning_rate=trial.learning_rate),
+            optimizer=dataclasses.replace(config.optimizer, peak_learning_rate=1.0),
             schedule=config.schedule,
             train=TrainConfig(
                 duration=f"{num_steps} steps", batch_size=trial.batch_size, num_microbatches=1
@@ -154,14 +162,13 @@ def run_trial(
     replace_text(folder / SETTINGS_FILE, json.dumps(settings, indent=1) + "\n")
     plan = plan_of(run, trial)
     steps_per_epoch = -(-len(run.train.rows) // trial.batch_size)
-    predict = make_predictor(run.objective, run.maker, len(trial.seeds))
+    programs = run.programs.of(len(trial.seeds), plan)
     with CheckpointStore(folder / CHECKPOINTS_FOLDER, _KEPT) as store:
-        programs = _Programs(run, trial, plan)
         restored = store.restore_newest(programs.target, console.say)
         curves: list[list[CurvePoint]] = [[] for _ in trial.seeds]
         left_out = [0] * len(trial.seeds)  # As the newest evaluation found it.
         if restored is None:
-            state, progress = programs.init(run.start.params), Progress(step=0)
+            state, progress = programs.init(run.start.params, _seeds(run, trial)), Progress(step=0)
         else:
             state = restored.state
             progress = Progress.from_record(restored.step, restored.record["progress"])
@@ -171,9 +178,7 @@ def run_trial(
             left_out = list(restored.record["left_out"])
             console.say(f"{trial.name}: goes on from step {progress.step:,} of {plan.num_steps:,}")
         if progress.step < plan.num_steps:
-            hooks = _hooks(
-                run, trial, programs, predict, curves, left_out, steps_per_epoch, console
-            )
+            hooks = _hooks(run, trial, programs, curves, left_out, steps_per_epoch, console)
             every = max(1, steps_per_epoch // run.config.fit.evaluations_per_epoch)
             rhythm = Rhythm(
                 log_every_steps=run.config.fit.log_every_steps,
@@ -182,7 +187,10 @@ def run_trial(
                 divergence=_DIVERGENCE,
             )
             after = -1 if restored is None else progress.step
-            with MetricsLog(folder, after_step=after) as log, _explained_memory(trial):
+            with (
+                MetricsLog(folder, after_step=after) as log,
+                explained_memory(len(trial.seeds), trial.batch_size),
+            ):
                 complete = run_loop(
                     rhythm, plan, state, progress, hooks, store=store, log=log, console=console
                 )
@@ -196,51 +204,32 @@ def run_trial(
         for seed, count in zip(trial.seeds, left_out, strict=True)
         if count
     )
-    return _conclude(run, trial, folder, curves, best, predict, notes)
+    return _conclude(run, trial, folder, curves, best, programs.predict, notes)
 
 
-class _Programs:
-    """The beginning and the step of a trial, jitted; every leaf is whole on every device."""
-
-    def __init__(self, run: TaskRun, trial: Trial, plan: Plan):
-        optimizer: Optimizer = make_optimizer(run.config.optimizer)
-        rate = make_schedule(run.config.schedule, plan.stretches)
-        seeds = jnp.array(trial.seeds, jnp.uint32)
-        whole = NamedSharding(run.mesh, P())
-
-        def init(encoder: Params) -> FinetuneState:
-            return init_finetune_state(run.objective, optimizer, encoder, seeds)
-
-        self.init: Callable[[Params], FinetuneState] = jax.jit(init, out_shardings=whole)
-        self.step = jax.jit(
-            make_finetune_step(run.objective, optimizer, rate, trial.seeds),
-            out_shardings=whole,
-            donate_argnums=0,
-        )
-        self.adopt = jax.jit(adopt_best, out_shardings=whole, donate_argnums=0)
-        shapes = jax.eval_shape(init, run.start.params)
-        self.target: FinetuneState = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), shapes
-        )
+def _seeds(run: TaskRun, trial: Trial) -> jax.Array:
+    return jax.device_put(np.array(trial.seeds, np.uint32), NamedSharding(run.mesh, P()))
 
 
 def _hooks(
     run: TaskRun,
     trial: Trial,
-    programs: _Programs,
-    predict: Predictor,
+    programs: TrialPrograms,
     curves: list[list[CurvePoint]],
     left_out: list[int],
     steps_per_epoch: int,
     console: RunConsole,
 ) -> Hooks:
+    peak = jax.device_put(np.float32(trial.learning_rate), NamedSharding(run.mesh, P()))
+    given = (_seeds(run, trial), peak)
+
     def batches(phase: Phase, progress: Progress) -> Generator[dict[str, Any]]:
         return run.maker.training(
             run.train.rows, trial.seeds, batch_size=trial.batch_size, first_step=progress.step
         )
 
     def evaluate(state: FinetuneState, phase: Phase) -> TaskEvaluation:
-        evaluation, _ = evaluate_seeds(run.task, run.dev, state.run.params, predict)
+        evaluation, _ = evaluate_seeds(run.task, run.dev, state.run.params, programs.predict)
         return dataclasses.replace(evaluation, left_out=state.left_out.tolist())
 
     def adopt(state: FinetuneState, evaluation: Any) -> FinetuneState:
@@ -278,7 +267,7 @@ def _hooks(
         raise AssertionError("no spike is looked for, so nothing goes back")
 
     return Hooks(
-        compile=lambda phase, *arrays: compile_step(programs.step, *arrays),
+        compile=lambda phase, *arrays: compile_step(programs.step, *arrays, *given),
         batches=batches,
         evaluate=evaluate,
         record=record,
@@ -397,22 +386,3 @@ def _training(run: TaskRun, trial: Trial, seed: SeedResult) -> dict[str, Any]:
         "head_dropout_rate": config.model.head_dropout_rate,
         "seed": seed.seed,
     }
-
-
-class _explained_memory:
-    """A `with` block in which memory that runs out becomes one paragraph."""
-
-    def __init__(self, trial: Trial):
-        self._trial = trial
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
-            raise MachineError(
-                f"The memory of a device ran out: {' '.join(str(error).split())[:200]}. "
-                f"{len(self._trial.seeds)} seeds with {self._trial.batch_size} examples each are "
-                "trained at once: set fit.seeds_at_once=1, lower data.max_length or "
-                "fit.batch_size, or set model.rematerialization=full."
-            ) from error

@@ -31,12 +31,18 @@ ENCODER = {name: tiny.random_params(5)[name] for name in ("embedding", "layers")
 
 
 def rate(step):
-    return jnp.float32(1e-3) / (1 + step)
+    return jnp.float32(1) / (1 + step)
 
 
 def begin(seeds, encoder=ENCODER):
     init = jax.jit(lambda encoder, seeds: init_finetune_state(OBJECTIVE, OPTIMIZER, encoder, seeds))
     return init(encoder, jnp.array(seeds, jnp.uint32))
+
+
+def stepping(seeds, objective=OBJECTIVE):
+    """(state, batch) → (state, metrics)."""
+    step = jax.jit(make_finetune_step(objective, OPTIMIZER, rate))
+    return lambda state, batch: step(state, batch, jnp.array(seeds, jnp.uint32), jnp.float32(1e-3))
 
 
 def batches():
@@ -59,7 +65,7 @@ def trained(places, **changes):
     """The state after all steps, and the metrics of each, of the seeds at these places."""
     seeds = [SEEDS[place] for place in places]
     objective = dataclasses.replace(OBJECTIVE, **changes)
-    step = jax.jit(make_finetune_step(objective, OPTIMIZER, rate, seeds))
+    step = stepping(seeds, objective)
     state, metrics = begin(seeds), []
     for batch in batches():
         state, found = step(state, jax.tree.map(lambda leaf: leaf[list(places)], batch))
@@ -109,8 +115,7 @@ def test_rows_that_are_filled_up_further_make_no_difference():
     for name in ("targets", "weights"):
         both[name][0] = short[name][0]
     alone, beside = (
-        jax.jit(make_finetune_step(OBJECTIVE, OPTIMIZER, rate, some))(begin(some), batch)[0]
-        for some, batch in ((seeds[:1], short), (seeds, both))
+        stepping(some)(begin(some), batch)[0] for some, batch in ((seeds[:1], short), (seeds, both))
     )
     assert_close(seed_of(alone.run, 0), seed_of(beside.run, 0), rtol=1e-5, atol=1e-7)
 
@@ -137,7 +142,7 @@ def test_seeds_differ_in_head_and_dropout_and_not_in_the_encoder():
     # The same batch for two seeds that begin with the same weights: dropout makes the difference.
     twice = jax.tree.map(lambda leaf: np.stack([leaf[0], leaf[0]]), batches()[0])
     same = jax.tree.map(lambda leaf: jnp.stack([leaf[0], leaf[0]]), begin(SEEDS[:2]))
-    step = jax.jit(make_finetune_step(OBJECTIVE, OPTIMIZER, rate, SEEDS[:2]))
+    step = stepping(SEEDS[:2])
     after = jax.device_get(step(same, twice)[0])
     kernels = after.run.params["layers"]["mlp"]["up"]["kernel"]
     assert not np.allclose(kernels[0], kernels[1])
@@ -165,7 +170,7 @@ def test_without_an_encoder_all_weights_are_drawn():
 
 
 def test_an_update_that_is_not_finite_is_left_out_for_its_seed_only():
-    step = jax.jit(make_finetune_step(OBJECTIVE, OPTIMIZER, rate, SEEDS))
+    step = stepping(SEEDS)
     before = begin(SEEDS)
     kernel = before.run.params["head"]["projection"]["kernel"]
     before.run.params["head"]["projection"]["kernel"] = kernel.at[1].set(jnp.nan)
