@@ -50,7 +50,7 @@ def result_of(
     result = task_result(
         run.task,
         trials,
-        notes=notes,
+        notes=(*notes, *(note for outcome in outcomes for note in outcome.notes)),
         num_cut=run.train.rows.num_cut,
         init_from="" if run.config.model.random_weights else init_from,
         num_parameters=num_parameters,
@@ -95,9 +95,7 @@ def one_class_only(outcomes: Sequence[TrialOutcome], result: TaskResult) -> str:
     )
 
 
-def keep_best(
-    outcomes: Sequence[TrialOutcome], result: TaskResult, folder: pathlib.Path
-) -> None:
+def keep_best(outcomes: Sequence[TrialOutcome], result: TaskResult, folder: pathlib.Path) -> None:
     """The model of the best seed of the best trial becomes that of the task."""
     best = result.best_trial()
     split, score = result.decided_by
@@ -127,6 +125,7 @@ def write_task_result(workdir: pathlib.Path, result: TaskResult) -> None:
 
 
 def say_result(result: TaskResult, console: RunConsole) -> None:
+    """The figures of the best trial, a line for each split."""
     best = result.best_trial()
     for split, scores in result.figures().items():
         figures = ", ".join(

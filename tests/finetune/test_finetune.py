@@ -10,6 +10,7 @@ import pytest
 
 from roberta_jax import config as c
 from roberta_jax.errors import INTERRUPTED, UserError
+from roberta_jax.finetune import evaluate
 from roberta_jax.finetune import finetune as finetune_module
 from roberta_jax.finetune import trial as trial_module
 from roberta_jax.finetune.finetune import finetune
@@ -95,6 +96,31 @@ def test_the_model_that_stays_is_that_of_the_best_seed_at_its_best_evaluation(fi
     assert model.scores["dev"]["accuracy"] == best
 
 
+@pytest.mark.parametrize("gain", [pytest.param(0.0, marks=pytest.mark.slow), 1e-12])
+def test_the_figures_are_those_of_the_weights_that_stay(
+    complete, glue, tmp_path, monkeypatch, gain
+):
+    judged = []
+
+    def evaluate_seeds(task, splits, params, predict):
+        evaluation, predictions = evaluate.evaluate_seeds(task, splits, params, predict)
+        judged.append(np.asarray(params["head"]["projection"]["kernel"][0]))
+        # Too little for float32.
+        scores = [{"dev": {"accuracy": 0.5 + gain * len(judged)}}]
+        return dataclasses.replace(evaluation, scores=scores), predictions
+
+    monkeypatch.setattr(trial_module, "evaluate_seeds", evaluate_seeds)
+    config = finetune_config(glue, num_seeds=1)
+    assert finetune(config, tmp_path / "run", init_from=str(complete)) == 0
+    (result,) = read_results(tmp_path / "run")
+    # Of equal ones the first counts.
+    best = 1 if gain else 0
+    assert result.trials[0].seeds[0].best_step == (6, 12)[best]
+    kept = weights(tmp_path / "run")["['head']['projection']['kernel']"]
+    np.testing.assert_array_equal(kept, judged[best])
+    assert not np.array_equal(judged[0], judged[1])
+
+
 def test_a_second_run_finds_everything_done(finished, complete, glue, monkeypatch, capsys):
     before = (finished / "results.json").read_text()
     monkeypatch.setattr(trial_module, "run_loop", None)  # It would be called in vain.
@@ -154,6 +180,30 @@ def test_other_settings_in_the_same_place_are_refused_by_name(finished, complete
         finetune(finetune_config(glue, fit__epochs=3.0), finished, init_from=str(complete))
     with pytest.raises(UserError, match=r"--resume=never"):
         finetune(finetune_config(glue), finished, init_from=str(complete), resume="never")
+
+
+@pytest.mark.slow
+def test_a_rate_that_diverges_is_told_and_does_not_end_the_sweep(complete, glue, tmp_path, capsys):
+    config = finetune_config(glue, fit__learning_rates="1e30,3e-3", fit__epochs=3.0)
+    assert finetune(config, tmp_path / "run", init_from=str(complete)) == 0
+    (result,) = read_results(tmp_path / "run")
+    diverged, best = result.trials
+    assert result.best_trial() == best and best.learning_rate == 3e-3
+    # The weights of an evaluation before it diverged would count; there is none here.
+    assert diverged.values("dev", "accuracy") == [0, 0]
+    assert min(best.values("dev", "accuracy")) > 0.3
+    told = [f"seed {seed} at rate 1e+30, batch 8" for seed in (3, 4)]
+    said = capsys.readouterr().out
+    for text, note in zip(told, result.notes, strict=True):
+        assert note.startswith(f"{text}: 17 of 18 updates were left out")
+        assert f"{text}: 5 of 6 updates were left out" in said
+    folder = tmp_path / "run" / "sst2" / "trials" / "rate1e+30-batch8-seeds3-4"
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    left_out = [line["updates_left_out"] for line in lines if line["kind"] == "eval"]
+    assert left_out == [[5, 5], [11, 11], [17, 17]]
+    # Found complete, it says the same.
+    assert finetune(config, tmp_path / "run", init_from=str(complete)) == 0
+    assert read_results(tmp_path / "run") == (result,)
 
 
 def outcome(run, trial, folder, accuracies):
