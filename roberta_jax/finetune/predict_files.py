@@ -96,12 +96,20 @@ def predict_data(
             "--task=NAME to say which published task it is a model of."
         )
     published = find_task(loaded.task.name)
-    splits = load_splits(published, data, for_training=False)
-    chosen = _splits(published, list(splits.splits), split, data)
+    # Another split may be large, or damaged, and has no say in the predictions.
+    splits = load_splits(
+        published,
+        data,
+        for_training=False,
+        choose=lambda there: _splits(published, there, split, data),
+    )
     for note in splits.notes:
         say(f"note: {note}")
     written = []
-    predictions = {name: loaded.predictions(splits.splits[name], strict=strict) for name in chosen}
+    predictions = {
+        name: loaded.predictions(examples, strict=strict)
+        for name, examples in splits.splits.items()
+    }
     with new_folder(target) as partial:
         for name, found in predictions.items():
             assert found is not None  # The loaders refuse an empty split.

@@ -21,7 +21,7 @@ from roberta_jax.data.tables import Record, Table, read_table
 from roberta_jax.data.tfds_source import is_tfds, splits_of
 from roberta_jax.errors import UserError
 from roberta_jax.tasks.catalogue import DIAGNOSTIC
-from roberta_jax.tasks.examples import TRAIN, Splits, TextExample
+from roberta_jax.tasks.examples import TRAIN, Choose, Splits, TextExample
 from roberta_jax.tasks.task import Task
 
 _SHOWN_LINES = 5  # Of those that were left out, in a note.
@@ -92,7 +92,9 @@ def num_texts(task: Task) -> int:
     return len(_LAYOUTS[task.name].texts)
 
 
-def load_glue(task: Task, data: str, *, for_training: bool = True) -> Splits:
+def load_glue(
+    task: Task, data: str, *, for_training: bool = True, choose: Choose | None = None
+) -> Splits:
     """The splits of a task of GLUE.
 
     Args:
@@ -102,6 +104,7 @@ def load_glue(task: Task, data: str, *, for_training: bool = True) -> Splits:
         `tfds:glue`, `tfds:glue/CONFIG`, `tfds:FOLDER`. The diagnostic set is diagnostic.tsv in the
         folder diagnostic beside MNLI's (or AX/AX.tsv, AX/test.tsv), or `tfds:glue/ax`.
       for_training: train and dev must be there; otherwise any split will do.
+      choose: which splits are read; None for all that are there.
 
     Raises:
       UserError: a split is missing, or a file is not as GLUE's, damaged, or has a label that the
@@ -110,7 +113,7 @@ def load_glue(task: Task, data: str, *, for_training: bool = True) -> Splits:
     layout = _LAYOUTS[task.name]
     notes: list[str] = []
     splits = {}
-    for split, table in _tables(task, layout, data, for_training):
+    for split, table in _tables(task, layout, data, for_training, choose):
         ragged: list[int] = []
         opened = table(ragged if layout.has_ragged_rows and split not in task.test else None)
         splits[split] = _examples(task, layout, opened, split in task.test, notes)
@@ -127,9 +130,9 @@ _Opener = Callable[[list[int] | None], Table]
 
 
 def _tables(
-    task: Task, layout: _Layout, data: str, for_training: bool
+    task: Task, layout: _Layout, data: str, for_training: bool, choose: Choose | None
 ) -> Iterator[tuple[str, _Opener]]:
-    """The splits that are there, each with what opens its table."""
+    """The splits that are there and chosen, each with what opens its table."""
     names = (TRAIN, *task.dev, *task.test)
     if is_tfds(data):
         dataset = f"{data}/{task.name}" if data == "tfds:glue" else data
@@ -158,8 +161,8 @@ def _tables(
             f"needs {' and '.join(needed or ('one of them',))}"
             f"{' to be trained and judged' if needed else ''}. {_described(task, layout)}"
         )
-    for name, path in found.items():
-        yield name, _opener(task, layout, name, path)
+    for name in choose(list(found)) if choose else found:
+        yield name, _opener(task, layout, name, found[name])
 
 
 def _tfds_split(name: str) -> str:

@@ -124,6 +124,18 @@ def test_glue_in_the_format_of_its_server(folder, tmp_path, rte):
     assert [path.name for path in (tmp_path / "dev").iterdir()] == ["RTE-dev.tsv"]
 
 
+def test_the_other_splits_are_not_read(folder, tmp_path, rte):
+    data = tmp_path / "RTE"
+    data.mkdir()
+    for name in ("train", "dev"):
+        (data / f"{name}.tsv").write_text("index\tsentence1\tsentence2\tlabel\n0\n")
+    (data / "test.tsv").write_bytes((rte / "test.tsv").read_bytes())
+    predict_data(folder / "pairs", str(data), tmp_path / "out", say=quiet)
+    assert len(rows_of(tmp_path / "out" / "RTE.tsv")) == 3
+    with pytest.raises(UserError, match=r"dev.tsv, line 2 has 1 field"):
+        predict_data(folder / "pairs", str(data), tmp_path / "dev", split="dev", say=quiet)
+
+
 def test_squad_with_the_threshold_of_training(folder, tmp_path):
     data = write_squad(tmp_path / "squad")
     predict_data(folder / "unanswerable", str(data), tmp_path / "out", say=quiet)  # Has no test.

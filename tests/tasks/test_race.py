@@ -92,6 +92,10 @@ def test_what_is_not_there_is_told(folder):
     with pytest.raises(UserError, match="has no dev of RACE"):
         load_race(RACE, str(folder))
     assert list(load_race(RACE, str(folder), for_training=False).splits) == ["train", "test"]
+    for path in (folder / "test").glob("*/*.txt"):
+        write(path, questions=[], options=[], answers=[])
+    with pytest.raises(UserError, match="The files of test in .* have no questions"):
+        load_race(RACE, str(folder), for_training=False)
     (folder / "train" / "high" / "1.txt").write_text("[]")
     with pytest.raises(UserError, match="it is a JSON list"):
         load_race(RACE, str(folder), for_training=False)
