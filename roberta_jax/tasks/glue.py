@@ -23,6 +23,7 @@ from roberta_jax.errors import UserError
 from roberta_jax.tasks.catalogue import DIAGNOSTIC
 from roberta_jax.tasks.examples import TRAIN, Choose, Splits, TextExample
 from roberta_jax.tasks.task import Task
+from roberta_jax.wording import count_of
 
 _SHOWN_LINES = 5  # Of those that were left out, in a note.
 
@@ -119,7 +120,11 @@ def load_glue(
         splits[split] = _examples(task, layout, opened, split in task.test, notes)
         if ragged:
             notes.append(
-                _left_out(opened.name, [f"line {number}" for number in ragged], "are broken")
+                _left_out(
+                    opened.name,
+                    [f"line {number}" for number in ragged],
+                    ("broken row was", "broken rows were"),
+                )
             )
         if not splits[split]:
             raise UserError(f"{opened.name} has no rows.")
@@ -232,9 +237,9 @@ def _described(task: Task, layout: _Layout) -> str:
     if not layout.no_header:
         return f"The files of {task.title} begin with a line that names their columns: {columns}."
     return (
-        f"{TRAIN}.tsv and {task.dev[0]}.tsv of {task.title} have no line that names the columns, "
-        f"and {len(layout.no_header)} columns: {', '.join(layout.no_header)} (the label is "
-        f"{' or '.join(task.labels)}); {task.test[0]}.tsv begins with such a line: index, "
+        f"{TRAIN}.tsv and {task.dev[0]}.tsv of {task.title} have {len(layout.no_header)} columns, "
+        f"{', '.join(layout.no_header)} (the label is {' or '.join(task.labels)}), and no line "
+        f"that names them; {task.test[0]}.tsv begins with such a line: index, "
         f"{', '.join(layout.texts)}."
     )
 
@@ -261,7 +266,8 @@ def _examples(
             )
         )
     if without_label:
-        notes.append(_left_out(table.name, without_label, "have no label on which people agreed"))
+        why = "without a label on which people agreed"
+        notes.append(_left_out(table.name, without_label, (f"row {why} was", f"rows {why} were")))
     if from_tfds:
         examples.sort(key=lambda example: int(example.id))
     return examples
@@ -290,6 +296,6 @@ def _label(task: Task, names: Mapping[str, str], place: str, record: Record, col
     return task.labels.index(name)
 
 
-def _left_out(name: str, places: Sequence[str], why: str) -> str:
+def _left_out(name: str, places: Sequence[str], rows: tuple[str, str]) -> str:
     shown = ", ".join(places[:_SHOWN_LINES]) + (", …" if len(places) > _SHOWN_LINES else "")
-    return f"{name}: {len(places):,} rows that {why} were left out ({shown})."
+    return f"{name}: {count_of(len(places), *rows)} left out ({shown})."

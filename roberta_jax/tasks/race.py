@@ -14,6 +14,7 @@ from roberta_jax.data.tfds_source import is_tfds
 from roberta_jax.errors import UserError
 from roberta_jax.tasks.examples import TRAIN, ChoiceExample, Choose, Splits
 from roberta_jax.tasks.task import Task
+from roberta_jax.wording import count_of
 
 GROUPS = ("middle", "high")
 _BLANK = "_"  # Where the option belongs in a question that is a sentence with a gap.
@@ -61,8 +62,9 @@ def load_race(
         num_missing = sum(example.label is None for example in examples)
         if 0 < num_missing < len(examples):
             notes.append(
-                f"{split}: {num_missing:,} of {len(examples):,} questions have no answer, so those "
-                "of the others are not used either."
+                f"{split}: {num_missing:,} of {count_of(len(examples), 'question')} "
+                f"{'has' if num_missing == 1 else 'have'} no answer, so those of "
+                "the others are not used either."
             )
             examples = [dataclasses.replace(example, label=None) for example in examples]
         if not examples:
@@ -112,8 +114,9 @@ def _questions(
     if not len(questions) == len(options) == len(answers):
         raise _wrong(
             place,
-            f"it has {len(questions)} questions, {len(options)} groups of options and "
-            f"{len(answers)} answers",
+            f"it has {count_of(len(questions), 'question')}, "
+            f"{count_of(len(options), 'group of options', 'groups of options')} and "
+            f"{count_of(len(answers), 'answer')}",
         )
     numbered = enumerate(zip(questions, options, answers, strict=True))
     for number, (question, choices, answer) in numbered:

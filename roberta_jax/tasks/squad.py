@@ -15,6 +15,7 @@ from roberta_jax.data.tfds_source import is_tfds, splits_of
 from roberta_jax.errors import UserError
 from roberta_jax.tasks.examples import TRAIN, Answer, Choose, QuestionExample, Splits
 from roberta_jax.tasks.task import Task
+from roberta_jax.wording import count_of
 
 _SHOWN_IDS = 5  # Of questions that were left out, in a note.
 _TFDS_SPLITS = {"dev": "validation"}
@@ -185,19 +186,33 @@ class _Checked:
 
     def notes(self) -> list[str]:
         """A sentence each."""
-        kept = "" if self._split == TRAIN else "; they are judged by their text all the same"
-        told = {
-            f"answers are not at their offset in the passage{kept}": self._misplaced,
-            "questions were left out because none of their answers is at its offset": (
-                self._without_place
+        done = "left out of training" if self._split == TRAIN else "judged by text all the same"
+        told = [
+            (
+                self._misplaced,
+                ("answer is not at its offset", "answers are not at their offset"),
+                f" in the passage; {done}",
             ),
-            f"questions without an answer were left out, which {self._task.title} has not": (
-                self._unanswerable
+            (
+                self._without_place,
+                (
+                    "question was left out because none of its",
+                    "questions were left out because none of their",
+                ),
+                " answers is at its offset",
             ),
-        }
+            (
+                self._unanswerable,
+                (
+                    "question without an answer was left out",
+                    "questions without an answer were left out",
+                ),
+                f"; {self._task.title} has none such",
+            ),
+        ]
         return [
-            f"{self._path}: {len(ids):,} {what} ({_first(ids)})."
-            for what, ids in told.items()
+            f"{self._path}: {count_of(len(ids), *what)}{more} ({_first(ids)})."
+            for ids, what, more in told
             if ids
         ]
 

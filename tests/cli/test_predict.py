@@ -87,7 +87,7 @@ def test_a_text_that_is_too_long_is_cut_and_said(folder, capfd):
     assert main(["predict", model, "river " * 99, "the"]) == 0
     said = capfd.readouterr()
     assert said.err == (
-        "roberta-jax: 1 of 2 texts are too long for this model, which reads at most 48 tokens: "
+        "roberta-jax: 1 of 2 texts is too long for this model, which reads at most 48 tokens: "
         "they were cut.\n"
     )
     assert len(said.out.splitlines()) == 2

@@ -88,10 +88,10 @@ def test_a_table_of_questions(folder, tmp_path, name):
 def test_what_is_cut_is_counted(folder, tmp_path):
     table = write_table(tmp_path / "in.jsonl", [{"review": "river " * 99}, {"review": "the"}])
     model = folder / "classification"
-    with pytest.raises(UserError, match="1 of 2 texts are too long"):
+    with pytest.raises(UserError, match="1 of 2 texts is too long"):
         predict_table(model, table, tmp_path / "out.tsv", strict=True, say=quiet)
     assert not (tmp_path / "out.tsv").exists()
-    with pytest.warns(TruncationWarning, match="1 of 2 texts are too long"):
+    with pytest.warns(TruncationWarning, match="1 of 2 texts is too long"):
         predict_table(model, table, tmp_path / "out.tsv", say=quiet)
     assert len(rows_of(tmp_path / "out.tsv")) == 2
 

@@ -75,7 +75,7 @@ def test_a_test_split_may_have_no_answers(folder):
     ("changes", "message"),
     [
         ({"answers": ["B", "E"]}, "answer of question 1 is 'E' and must be one of A, B, C, D"),
-        ({"answers": ["B"]}, "2 questions, 2 groups of options and 1 answers"),
+        ({"answers": ["B"]}, "2 questions, 2 groups of options and 1 answer\\."),
         ({"options": [["a", "b"], "c"]}, "must be texts and lists of texts"),
         ({"article": 3}, "must be texts and lists of texts"),
         ({"article": None, "options": None}, "it has no article and no options"),
