@@ -1,12 +1,29 @@
 """The task of a config, and the examples of its files."""
 
-from roberta_jax.config import FinetuneConfig
+from roberta_jax.config import FinetuneConfig, TableConfig
+from roberta_jax.data.inputs import path_of
+from roberta_jax.data.tables import SUFFIXES
+from roberta_jax.data.tfds_source import is_tfds
 from roberta_jax.errors import UserError
 from roberta_jax.tasks.catalogue import TASKS, find_task
 from roberta_jax.tasks.examples import Splits
 from roberta_jax.tasks.load import load_splits
 from roberta_jax.tasks.task import Task
 from roberta_jax.tasks.user_table import Columns, load_table
+
+# Of a table of the user's own; a published task has its files and columns.
+_FILES, _COLUMNS = ("train", "dev", "test"), ("text", "text_pair", "label")
+
+
+def check_file(flag: str, path: str) -> None:
+    """Raises UserError, with the name of the flag, for a table that is not there."""
+    if is_tfds(path) or path_of(path).is_file():
+        return
+    what = "is a folder" if path_of(path).is_dir() else "is not there"
+    raise UserError(
+        f"--{flag}={path} {what}. Give a file whose name ends in {', '.join(SUFFIXES)}, or "
+        "tfds:NAME/CONFIG:SPLIT."
+    )
 
 
 def load_task(config: FinetuneConfig) -> tuple[Task, Splits, dict[str, str]]:
@@ -19,10 +36,18 @@ def load_task(config: FinetuneConfig) -> tuple[Task, Splits, dict[str, str]]:
     table = config.table
     if config.task:
         task = find_task(config.task)
-        if table.train or table.dev or table.test:
+        default = TableConfig()
+        given = [
+            f"--{name}={getattr(table, name)}"
+            for name in (*_FILES, *_COLUMNS)
+            if getattr(table, name) != getattr(default, name)
+        ]
+        if given:
             raise UserError(
-                f"{task.title} is a published task, whose files --data names; --train, --dev and "
-                "--test are of a table of your own. Leave out --task, or those."
+                f"{task.title} is a published task, whose files --data names and whose columns are "
+                f"known; {' and '.join(given)} {'is' if len(given) == 1 else 'are'} of a table of "
+                f"your own. Leave {'it' if len(given) == 1 else 'them'} out, or the task (--task, "
+                "or the recipe in --config)."
             )
         if not config.data.path:
             raise UserError(
@@ -40,6 +65,9 @@ def load_task(config: FinetuneConfig) -> tuple[Task, Splits, dict[str, str]]:
             f"--data={config.data.path} is for a published task, and none was named; the files of "
             "a table of your own are --train, --dev and --test. Name the --task, or leave it out."
         )
+    for name in _FILES:
+        if path := getattr(table, name):
+            check_file(name, path)
     task, splits = load_table(
         table.kind,
         Columns(text=table.text, label=table.label, second_text=table.text_pair),
@@ -48,5 +76,5 @@ def load_task(config: FinetuneConfig) -> tuple[Task, Splits, dict[str, str]]:
         test=table.test,
         dev_fraction=0.0 if table.dev else table.dev_fraction,
     )
-    columns = {"text": table.text, "text_pair": table.text_pair, "label": table.label}
+    columns = {role: getattr(table, role) for role in _COLUMNS}
     return task, splits, {role: name for role, name in columns.items() if name}

@@ -15,7 +15,7 @@ class TextExample:
     """One text or two, of classification and regression.
 
     Attributes:
-      id: as the file has it, or the number of the row from 0.
+      id: as the file has it, or the number of the row, from 0.
       texts: one or two.
       label: number of the class, or the number itself of a regression; None in a test split.
     """

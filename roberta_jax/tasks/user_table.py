@@ -23,6 +23,8 @@ from roberta_jax.wording import count_of
 KINDS = ("classification", "regression", "tokens")
 DEV, TEST = "dev", "test"
 _SHOWN_LABELS = 20
+# A column that names the rows which are predicted.
+_ID = "id"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,13 +114,20 @@ def read_examples(
 ) -> Sequence[Example]:
     """The examples of a table of a task that is known, to judge it or to predict them.
 
+    Without labels, their ids are the values of the column "id" where every row has a text or an
+    integer there; otherwise, and with labels, they are the numbers of the rows, from 0.
+
     Raises:
       UserError: as `load_table`; also a label that is not among the task's, and an empty table.
     """
     rows = _rows(task.kind, columns, path, has_labels=has_labels)
     if not rows:
         raise UserError(f"{path} has no rows.")
-    return _examples(task, rows)
+    examples = _examples(task, rows)
+    ids = [row.id for row in rows if row.id is not None]
+    if has_labels or len(ids) < len(rows):
+        return examples
+    return [dataclasses.replace(each, id=name) for each, name in zip(examples, ids, strict=True)]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -129,12 +138,14 @@ class _Row:
       place: the table and the row.
       texts: one, two, or the words.
       labels: one, or one for each word, or None.
+      id: what stands in the column "id"; None for nothing, or nothing that is a name.
       empty_column: the first one whose text is empty or blank; "" for none.
     """
 
     place: str
     texts: tuple[str, ...]
     labels: tuple[str, ...] | tuple[float] | None
+    id: str | None = None
     empty_column: str = ""
 
 
@@ -162,7 +173,8 @@ def _read_rows(kind: str, columns: Columns, path: str, *, has_labels: bool) -> I
     for place, record in table.rows:
         values = [_value(place, record, name) for name in names]
         if kind == "tokens":
-            yield _word_row(place, columns, values, has_labels)
+            words = _word_row(place, columns, values, has_labels)
+            yield dataclasses.replace(words, id=_id(record))
             continue
         for name, value in zip(texts, values, strict=False):
             if not isinstance(value, str):
@@ -176,7 +188,13 @@ def _read_rows(kind: str, columns: Columns, path: str, *, has_labels: bool) -> I
             labels = (read(place, columns.label, values[-1]),)  # type: ignore[assignment]
         kept = tuple(values[: len(texts)])
         blank = (name for name, text in zip(texts, kept, strict=True) if not text.strip())
-        yield _Row(place, kept, labels, next(blank, ""))
+        yield _Row(place, kept, labels, _id(record), next(blank, ""))
+
+
+def _id(record: Record) -> str | None:
+    value = record.get(_ID)
+    is_name = isinstance(value, str | int) and not isinstance(value, bool) and value != ""
+    return str(value) if is_name else None
 
 
 def _value(place: str, record: Record, column: str) -> Any:

@@ -74,6 +74,24 @@ def test_numbers_and_words(folder, tmp_path):
     assert [list(zip(row["words"], row["labels"], strict=True)) for row in found] == wanted
 
 
+@pytest.mark.parametrize(
+    ("ids", "wanted"),
+    [
+        (["b", "a", "b"], ["b", "a", "b"]),
+        ([7, 10**20, -1], ["7", str(10**20), "-1"]),
+        (["a", None, "b"], ["0", "1", "2"]),
+        (["a", "", "b"], ["0", "1", "2"]),
+        ([[1], [2], [3]], ["0", "1", "2"]),
+    ],
+)
+@pytest.mark.parametrize("name", ["regression", "tokens", "span"])
+def test_a_column_of_ids_names_the_predictions(folder, tmp_path, name, ids, wanted):
+    texts = {"text": "the", "question": "Who?", "context": PASSAGE}
+    table = write_table(tmp_path / "in.jsonl", [{"id": each, **texts} for each in ids])
+    predict_table(folder / name, table, tmp_path / "out.tsv", say=quiet)
+    assert [row["id"] for row in rows_of(tmp_path / "out.tsv")] == wanted
+
+
 @pytest.mark.parametrize("name", ["span", "unanswerable"])
 def test_a_table_of_questions(folder, tmp_path, name):
     questions = ["What river?", "Who?", "Where stone?"]

@@ -223,6 +223,17 @@ def test_of_a_pair_neither_text_may_be_empty(tmp_path):
             load(tmp_path, rows_of_pair, columns=columns)
 
 
+@pytest.mark.parametrize("suffix", [".tsv", ".csv", ".jsonl", ".parquet"])
+def test_ids_are_those_of_the_file_where_rows_are_predicted(tmp_path, suffix):
+    records = [{**row, "id": 30 - i} for i, row in enumerate(rows("a", "b"))]
+    path = write(tmp_path / f"test{suffix}", records)
+    task, loaded = load(tmp_path, records, dev=path, test=path, suffix=suffix)
+    ids = {name: [example.id for example in split] for name, split in loaded.splits.items()}
+    assert ids == {"train": ["0", "1"], "dev": ["0", "1"], "test": ["30", "29"]}
+    judged = read_examples(task, COLUMNS, path, has_labels=True)
+    assert [example.id for example in judged] == ["0", "1"]
+
+
 def test_missing_columns_are_told_with_those_that_are_there(tmp_path):
     wanted = (
         r"has no column 'text'; it has 'body', 'kind'. Name the columns by --text and --label\.$"
