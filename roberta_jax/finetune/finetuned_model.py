@@ -35,6 +35,7 @@ from roberta_jax.tasks.race import passage_text, with_option
 from roberta_jax.tasks.submission import answers_given
 from roberta_jax.tasks.task import Task
 from roberta_jax.train.workdir import CONFIG_FILE
+from roberta_jax.wording import count_of
 
 # What is done with each kind of task, for the message to somebody who asks for something else.
 _USES = {
@@ -211,8 +212,8 @@ class FinetunedModel:
         if not text:
             return
         if strict:
-            raise UserError(f"{text}. Shorten them, or let them be cut.")
-        warnings.warn(f"{text}: they were cut.", TruncationWarning, stacklevel=4)
+            raise UserError(f"{text}. Shorten what is too long, or let it be cut.")
+        warnings.warn(f"{text}; what is beyond was cut off.", TruncationWarning, stacklevel=4)
 
     def _labelled_words(
         self, texts: Sequence[str | Sequence[str]], pairs: Sequence[str] | None, *, strict: bool
@@ -237,16 +238,21 @@ class FinetunedModel:
     ) -> list[TextExample]:
         if self.num_texts == 2 and pairs is None:
             raise UserError(
-                f"{self.task.title} is about pairs of texts; give the second text of each too."
+                f"{self.task.title} is about pairs of texts; give the second text of each too, by "
+                "--text_pair (from Python: pairs)."
             )
         if self.num_texts == 1 and pairs is not None:
-            raise UserError(f"{self.task.title} is about single texts; leave the second ones out.")
+            raise UserError(
+                f"{self.task.title} is about single texts; leave the second ones out (--text_pair, "
+                "from Python: pairs)."
+            )
         if pairs is None:
             return [TextExample(str(i), (text,), None) for i, text in enumerate(texts)]
         pairs = _texts(pairs, "pairs")
         if len(pairs) != len(texts):
             raise UserError(
-                f"There are {len(texts)} texts and {len(pairs)} second ones; each must have one."
+                f"There are {count_of(len(texts), 'text')} and {count_of(len(pairs), 'second one')}"
+                " (--text_pair, from Python: pairs); each must have one."
             )
         both = enumerate(zip(texts, pairs, strict=True))
         return [TextExample(str(i), pair, None) for i, pair in both]
@@ -267,8 +273,8 @@ def question_examples(questions: Sequence[str], passages: Sequence[str]) -> list
     """
     if len(questions) != len(passages):
         raise UserError(
-            f"There are {len(questions)} questions and {len(passages)} passages; each question "
-            "must have one."
+            f"There are {count_of(len(questions), 'question')} and "
+            f"{count_of(len(passages), 'passage')}; each question must have one."
         )
     for number, pair in enumerate(zip(questions, passages, strict=True)):
         for what, text in zip(("question", "passage"), pair, strict=True):

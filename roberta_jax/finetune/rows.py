@@ -15,6 +15,7 @@ from roberta_jax.tasks.batches import Batches, TaskBatch, assemble, row_lengths
 from roberta_jax.tasks.examples import Example
 from roberta_jax.tasks.features import TaskRows
 from roberta_jax.tasks.task import Task
+from roberta_jax.wording import count_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,16 +44,17 @@ def cut_texts(task: Task, rows: TaskRows, limits: RowLimits) -> str:
     """
     if not rows.num_cut:
         return ""
-    total, what, most = len(rows.ids), "texts are", f"{limits.max_length:,}"
+    total, most = len(rows.ids), f"{limits.max_length:,}"
+    what: tuple[str, ...] = ("text",)
     if task.kind == "span":
         total = rows.windows[-1].example + 1  # Every question has a window.
-        what, most = "questions are", f"{limits.max_question_tokens:,}"
+        what, most = ("question",), f"{limits.max_question_tokens:,}"
     elif task.kind == "choice":
-        what = "options with their passages are"
+        what = ("option with its passage", "options with their passages")
         most = f"{limits.max_option_tokens:,} of question and option, in all {limits.max_length:,}"
     return (
-        f"{rows.num_cut:,} of {total:,} {what} too long for this model, which reads at most {most} "
-        "tokens"
+        f"{rows.num_cut:,} of {count_of(total, *what)} {'is' if rows.num_cut == 1 else 'are'} too "
+        f"long for this model, which reads at most {most} tokens"
     )
 
 

@@ -21,8 +21,9 @@ from roberta_jax.data.tables import Record, Table, read_table
 from roberta_jax.data.tfds_source import is_tfds, splits_of
 from roberta_jax.errors import UserError
 from roberta_jax.tasks.catalogue import DIAGNOSTIC
-from roberta_jax.tasks.examples import TRAIN, Splits, TextExample
+from roberta_jax.tasks.examples import TRAIN, Choose, Splits, TextExample
 from roberta_jax.tasks.task import Task
+from roberta_jax.wording import count_of
 
 _SHOWN_LINES = 5  # Of those that were left out, in a note.
 
@@ -92,7 +93,9 @@ def num_texts(task: Task) -> int:
     return len(_LAYOUTS[task.name].texts)
 
 
-def load_glue(task: Task, data: str, *, for_training: bool = True) -> Splits:
+def load_glue(
+    task: Task, data: str, *, for_training: bool = True, choose: Choose | None = None
+) -> Splits:
     """The splits of a task of GLUE.
 
     Args:
@@ -102,6 +105,7 @@ def load_glue(task: Task, data: str, *, for_training: bool = True) -> Splits:
         `tfds:glue`, `tfds:glue/CONFIG`, `tfds:FOLDER`. The diagnostic set is diagnostic.tsv in the
         folder diagnostic beside MNLI's (or AX/AX.tsv, AX/test.tsv), or `tfds:glue/ax`.
       for_training: train and dev must be there; otherwise any split will do.
+      choose: which splits are read; None for all that are there.
 
     Raises:
       UserError: a split is missing, or a file is not as GLUE's, damaged, or has a label that the
@@ -110,13 +114,17 @@ def load_glue(task: Task, data: str, *, for_training: bool = True) -> Splits:
     layout = _LAYOUTS[task.name]
     notes: list[str] = []
     splits = {}
-    for split, table in _tables(task, layout, data, for_training):
+    for split, table in _tables(task, layout, data, for_training, choose):
         ragged: list[int] = []
         opened = table(ragged if layout.has_ragged_rows and split not in task.test else None)
         splits[split] = _examples(task, layout, opened, split in task.test, notes)
         if ragged:
             notes.append(
-                _left_out(opened.name, [f"line {number}" for number in ragged], "are broken")
+                _left_out(
+                    opened.name,
+                    [f"line {number}" for number in ragged],
+                    ("broken row was", "broken rows were"),
+                )
             )
         if not splits[split]:
             raise UserError(f"{opened.name} has no rows.")
@@ -127,9 +135,9 @@ _Opener = Callable[[list[int] | None], Table]
 
 
 def _tables(
-    task: Task, layout: _Layout, data: str, for_training: bool
+    task: Task, layout: _Layout, data: str, for_training: bool, choose: Choose | None
 ) -> Iterator[tuple[str, _Opener]]:
-    """The splits that are there, each with what opens its table."""
+    """The splits that are there and chosen, each with what opens its table."""
     names = (TRAIN, *task.dev, *task.test)
     if is_tfds(data):
         dataset = f"{data}/{task.name}" if data == "tfds:glue" else data
@@ -158,8 +166,8 @@ def _tables(
             f"needs {' and '.join(needed or ('one of them',))}"
             f"{' to be trained and judged' if needed else ''}. {_described(task, layout)}"
         )
-    for name, path in found.items():
-        yield name, _opener(task, layout, name, path)
+    for name in choose(list(found)) if choose else found:
+        yield name, _opener(task, layout, name, found[name])
 
 
 def _tfds_split(name: str) -> str:
@@ -229,9 +237,9 @@ def _described(task: Task, layout: _Layout) -> str:
     if not layout.no_header:
         return f"The files of {task.title} begin with a line that names their columns: {columns}."
     return (
-        f"{TRAIN}.tsv and {task.dev[0]}.tsv of {task.title} have no line that names the columns, "
-        f"and {len(layout.no_header)} columns: {', '.join(layout.no_header)} (the label is "
-        f"{' or '.join(task.labels)}); {task.test[0]}.tsv begins with such a line: index, "
+        f"{TRAIN}.tsv and {task.dev[0]}.tsv of {task.title} have {len(layout.no_header)} columns, "
+        f"{', '.join(layout.no_header)} (the label is {' or '.join(task.labels)}), and no line "
+        f"that names them; {task.test[0]}.tsv begins with such a line: index, "
         f"{', '.join(layout.texts)}."
     )
 
@@ -258,7 +266,8 @@ def _examples(
             )
         )
     if without_label:
-        notes.append(_left_out(table.name, without_label, "have no label on which people agreed"))
+        why = "without a label on which people agreed"
+        notes.append(_left_out(table.name, without_label, (f"row {why} was", f"rows {why} were")))
     if from_tfds:
         examples.sort(key=lambda example: int(example.id))
     return examples
@@ -287,6 +296,6 @@ def _label(task: Task, names: Mapping[str, str], place: str, record: Record, col
     return task.labels.index(name)
 
 
-def _left_out(name: str, places: Sequence[str], why: str) -> str:
+def _left_out(name: str, places: Sequence[str], rows: tuple[str, str]) -> str:
     shown = ", ".join(places[:_SHOWN_LINES]) + (", …" if len(places) > _SHOWN_LINES else "")
-    return f"{name}: {len(places):,} rows that {why} were left out ({shown})."
+    return f"{name}: {count_of(len(places), *rows)} left out ({shown})."

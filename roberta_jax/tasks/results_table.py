@@ -11,6 +11,7 @@ from etils import epath
 from roberta_jax.page.document import write_whole
 from roberta_jax.tasks.catalogue import GLUE
 from roberta_jax.tasks.results import TaskResult, TrialResult
+from roberta_jax.wording import count_of
 
 TABLE_FILE = "results.md"
 # BERT's paper leaves it out: its dev and train sets share texts with opposite labels.
@@ -109,7 +110,7 @@ def split_title(split: str) -> str:
 
 def trial_title(trial: TrialResult) -> str:
     """The settings of a trial in a few words."""
-    return f"{trial.learning_rate:g}, batch {trial.batch_size}, {trial.epochs:g} epochs"
+    return f"{trial.learning_rate:g}, batch {trial.batch_size}, {count_of(trial.epochs, 'epoch')}"
 
 
 def task_rows(results: Sequence[TaskResult]) -> list[list[str]]:

@@ -316,7 +316,14 @@ def test_what_is_missing_is_said(capsys, tmp_path, monkeypatch):
         (("--task=sst2", "--data=."), "--init_from=model is not there"),
         (("--task=regression", "--train=a.tsv"), "The input a.tsv cannot be read: No such file"),
         # Files that nothing would read.
-        (("--task=sst2", "--data=x", "--train=a.tsv"), "Leave out --task"),
+        (("--task=sst2", "--data=x", "--train=a.tsv"), "--train=a.tsv is of a table"),
+        # Columns that nothing would read.
+        (
+            (f"--config={RECIPE}:sst2", "--data=x", "--text=foo", "--label=bar"),
+            "--text=foo and --label=bar are of a table of your own. Leave them out",
+        ),
+        (("--task=regression", "--train=a.tsv"), "--train=a.tsv is not there. Give a file"),
+        (("--task=regression", "--train=."), "--train=. is a folder. Give a file"),
         (("--task=regression", "--data=x", "--train=a.tsv"), "--data=x is for a published task"),
     ],
 )

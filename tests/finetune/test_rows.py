@@ -53,14 +53,16 @@ def cut_of(name, examples):
 def test_what_was_cut_is_told_by_its_kind():
     long, end = "river " * 60, " too long for this model, which reads at most "
     text, rows = cut_of("span", [QuestionExample("q", q, PASSAGE, ()) for q in (long, "Why?")])
-    assert text == f"1 of 2 questions are{end}20 tokens" and len(rows.ids) > 2
+    assert text == f"1 of 2 questions is{end}20 tokens" and len(rows.ids) > 2
     options = ("a", "b", long), ("a", "b", "c")
     text, _ = cut_of("choice", [ChoiceExample("q", "A river.", each, None) for each in options])
     assert text == (
-        f"1 of 6 options with their passages are{end}20 of question and option, in all 48 tokens"
+        f"1 of 6 options with their passages is{end}20 of question and option, in all 48 tokens"
     )
     text, _ = cut_of("classification", [TextExample("0", (t,), None) for t in (long, "a", "b")])
-    assert text == f"1 of 3 texts are{end}48 tokens"
+    assert text == f"1 of 3 texts is{end}48 tokens"
+    text, _ = cut_of("classification", [TextExample("0", (long,), None)] * 2)
+    assert text == f"2 of 2 texts are{end}48 tokens"
 
 
 def test_where_nothing_was_cut_nothing_is_told():

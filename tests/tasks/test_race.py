@@ -75,7 +75,7 @@ def test_a_test_split_may_have_no_answers(folder):
     ("changes", "message"),
     [
         ({"answers": ["B", "E"]}, "answer of question 1 is 'E' and must be one of A, B, C, D"),
-        ({"answers": ["B"]}, "2 questions, 2 groups of options and 1 answers"),
+        ({"answers": ["B"]}, "2 questions, 2 groups of options and 1 answer\\."),
         ({"options": [["a", "b"], "c"]}, "must be texts and lists of texts"),
         ({"article": 3}, "must be texts and lists of texts"),
         ({"article": None, "options": None}, "it has no article and no options"),
@@ -92,6 +92,10 @@ def test_what_is_not_there_is_told(folder):
     with pytest.raises(UserError, match="has no dev of RACE"):
         load_race(RACE, str(folder))
     assert list(load_race(RACE, str(folder), for_training=False).splits) == ["train", "test"]
+    for path in (folder / "test").glob("*/*.txt"):
+        write(path, questions=[], options=[], answers=[])
+    with pytest.raises(UserError, match="The files of test in .* have no questions"):
+        load_race(RACE, str(folder), for_training=False)
     (folder / "train" / "high" / "1.txt").write_text("[]")
     with pytest.raises(UserError, match="it is a JSON list"):
         load_race(RACE, str(folder), for_training=False)
