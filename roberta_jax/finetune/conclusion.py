@@ -10,9 +10,9 @@ import numpy as np
 
 from roberta_jax.data.output_folder import new_folder
 from roberta_jax.errors import UserError
-from roberta_jax.finetune.model_folder import MODEL_FOLDER
-from roberta_jax.finetune.trial import TaskRun, TrialOutcome
+from roberta_jax.finetune.task_run import TaskRun, TrialOutcome
 from roberta_jax.report.finetuning import write_finetuning_report
+from roberta_jax.tasks.finetuned_folder import MODEL_FOLDER
 from roberta_jax.tasks.results import (
     RESULTS_FILE,
     TaskResult,

@@ -26,7 +26,9 @@ from roberta_jax.finetune.predict import predict_splits
 from roberta_jax.finetune.rows import BatchMaker, SplitRows, cut_texts, share_of
 from roberta_jax.finetune.source import StartingEncoder, for_this_machine, open_encoder
 from roberta_jax.finetune.task_data import load_task
-from roberta_jax.finetune.trial import TaskRun, Trial, run_trial
+from roberta_jax.finetune.task_run import TaskRun, Trial
+from roberta_jax.finetune.trial import run_trial
+from roberta_jax.finetune.trial_record import earlier_outcomes
 from roberta_jax.parallel.host_memory import keep_freed_memory
 from roberta_jax.parallel.mesh import check_batch, make_mesh
 from roberta_jax.tasks.catalogue import TASKS, find_task
@@ -133,6 +135,11 @@ def finetune(
                 console.say("interrupted; the same command goes on from here")
                 return INTERRUPTED
             outcomes.append(outcome)
+        earlier = earlier_outcomes(folder / TRIALS_FOLDER, outcomes)
+        if earlier:
+            names = ", ".join(outcome.trial.name for outcome in earlier)
+            console.say(f"trials of before count as well: {names}")
+        outcomes += earlier
 
         # ---- What came of it --------------------------------------------------------------------
         result = result_of(run, outcomes, notes, num_parameters, init_from)

@@ -163,9 +163,9 @@ def write_table(
     """Writes a user's predictions: JSON lines, or a TSV with a header, by the suffix of the path.
 
     Columns: `id`, that of the example (`user_table.read_examples`); of classification `label` and
-    `probability` (JSON lines also have `probabilities`, of every label); of regression `value`; of labelled words `labels` (a list, in
-    a TSV with spaces between; JSON lines also have the `words`); of questions
-    `answer`, as `answers_given` gives it.
+    `probability` (JSON lines also have `probabilities`, of every label); of regression `value`; of
+    labelled words `labels` (a list, in a TSV with spaces between; JSON lines also have the
+    `words`); of questions `answer`, as `answers_given` gives it.
 
     Raises:
       UserError: the path has another suffix, or the threshold is missing.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 
 import jax
@@ -13,10 +14,11 @@ from roberta_jax.errors import INTERRUPTED, UserError
 from roberta_jax.finetune import evaluate
 from roberta_jax.finetune import finetune as finetune_module
 from roberta_jax.finetune import trial as trial_module
+from roberta_jax.finetune.conclusion import say_result
 from roberta_jax.finetune.finetune import finetune
 from roberta_jax.finetune.model_folder import RowLimits, find_task_model, read_task_model
 from roberta_jax.finetune.rows import SplitRows
-from roberta_jax.finetune.trial import TrialOutcome
+from roberta_jax.finetune.task_run import Trial, TrialOutcome
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.tasks.catalogue import find_task
 from roberta_jax.tasks.features import TaskRows
@@ -250,6 +252,31 @@ def test_a_sweep_keeps_the_best_median_and_its_best_seed(complete, glue, tmp_pat
         assert result.confusion == ((3, 0), (0, 0))  # Of the median seed.
 
 
+def test_a_second_run_with_another_rate_counts_the_trials_of_the_first(
+    finished, complete, glue, tmp_path, monkeypatch, capsys
+):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    before = weights(finished)
+    (first,) = read_results(finished)
+    monkeypatch.setattr(
+        finetune_module,
+        "run_trial",
+        lambda run, trial, folder, console: outcome(run, trial, folder, [0.0] * 2),
+    )
+    config = finetune_config(glue, fit__learning_rates="7e-7")
+    assert finetune(config, workdir, init_from=str(complete)) == 0
+    name = Trial(first.trials[0].learning_rate, first.trials[0].batch_size, (3, 4)).name
+    assert f"trials of before count as well: {name}" in capsys.readouterr().out
+    (result,) = read_results(workdir)
+    assert [trial.learning_rate for trial in result.trials] == [
+        7e-7,
+        first.best_trial().learning_rate,
+    ]
+    assert result.best_trial() == first.best_trial() and result.confusion == first.confusion
+    for path, leaf in weights(workdir).items():
+        np.testing.assert_array_equal(leaf, before[path])
+
+
 @pytest.mark.parametrize(
     ("confusions", "words"),
     [
@@ -318,8 +345,8 @@ def test_half_of_the_rows_are_not_most_of_them_and_windows_are_read_whole():
 
 def test_the_last_line_says_of_which_evaluation_the_figure_is(capsys):
     with RunConsole() as console:
-        finetune_module._say_result(make_result("sst2", [0.9, 0.8, 0.85]), console)
-        finetune_module._say_result(make_result("sst2", [0.9]), console)
+        say_result(make_result("sst2", [0.9, 0.8, 0.85]), console)
+        say_result(make_result("sst2", [0.9]), console)
     assert capsys.readouterr().out.splitlines() == [
         "SST-2 dev: accuracy 85.0 (80.0 to 90.0), median of 3 seeds, each at its best evaluation; "
         "rate 1e-05, batch 16",
