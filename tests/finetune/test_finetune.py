@@ -328,7 +328,7 @@ def test_half_of_the_rows_are_not_most_of_them_and_windows_are_read_whole():
     def told(num_cut, kind="sst2", longest=64):
         ids = [np.zeros(3, np.int32)] * 4
         splits = [
-            SplitRows(name, [None] * 4, TaskRows(ids=ids, num_cut=count))
+            SplitRows(name, [None] * 4, TaskRows(ids, np.zeros(4), None, num_cut=count))
             for name, count in (("train", num_cut), ("dev", 0))
         ]
         limits = RowLimits(
