@@ -251,7 +251,7 @@ class FinetunedModel:
         pairs = _texts(pairs, "pairs")
         if len(pairs) != len(texts):
             raise UserError(
-                f"There are {count_of(len(texts), 'text')} and {count_of(len(pairs), 'second one')}"
+                f"Given: {count_of(len(texts), 'text')} and {count_of(len(pairs), 'second one')}"
                 " (--text_pair, from Python: pairs); each must have one."
             )
         both = enumerate(zip(texts, pairs, strict=True))
@@ -273,7 +273,7 @@ def question_examples(questions: Sequence[str], passages: Sequence[str]) -> list
     """
     if len(questions) != len(passages):
         raise UserError(
-            f"There are {count_of(len(questions), 'question')} and "
+            f"Given: {count_of(len(questions), 'question')} and "
             f"{count_of(len(passages), 'passage')}; each question must have one."
         )
     for number, pair in enumerate(zip(questions, passages, strict=True)):

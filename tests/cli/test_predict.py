@@ -113,7 +113,7 @@ def test_a_text_that_is_too_long_is_cut_and_said(folder, capfd):
         (
             "pairs",
             ["a", "--text_pair=b", "--text_pair=c"],
-            "There are 1 text and 2 second ones (--text_pair",
+            "Given: 1 text and 2 second ones (--text_pair",
         ),
         ("classification", ["a", "--passage=b"], "--passage is of no use to a model for moods"),
         ("classification", ["a", "--text_pair=b"], "moods is about single texts"),
