@@ -21,7 +21,7 @@ from roberta_jax.tasks.results import (
     task_result,
     write_results,
 )
-from roberta_jax.tasks.results_table import lines_of_test_splits, write_table
+from roberta_jax.tasks.results_table import lines_of_test_splits, score_title, write_table
 from roberta_jax.train.console import RunConsole
 
 
@@ -129,7 +129,7 @@ def say_result(result: TaskResult, console: RunConsole) -> None:
     best = result.best_trial()
     for split, scores in result.figures().items():
         figures = ", ".join(
-            f"{name} {100 * spread.median:.1f}"
+            f"{score_title(name)} {100 * spread.median:.1f}"
             + (
                 f" ({100 * spread.min:.1f} to {100 * spread.max:.1f})"
                 if len(best.seeds) > 1

@@ -21,6 +21,7 @@ from roberta_jax.tasks.batches import padded_lengths, row_lengths
 from roberta_jax.tasks.examples import QuestionExample
 from roberta_jax.tasks.features import TaskRows
 from roberta_jax.tasks.predictions import Outputs, Predictions, decide
+from roberta_jax.tasks.results_table import score_title
 from roberta_jax.tasks.scores import score
 from roberta_jax.tasks.squad_scores import choose_threshold
 from roberta_jax.tasks.task import Task
@@ -174,7 +175,7 @@ class TaskEvaluation:
         name, parts = self.task.scores[0], list[str]()
         for split in self.task.dev:
             values = [scores[split][name] for scores in self.scores]
-            text = f"{split} {name} {100 * statistics.median(values):.1f}"
+            text = f"{split} {score_title(name)} {100 * statistics.median(values):.1f}"
             if len(values) > 1:
                 of = "" if parts else f"median of {len(values)} seeds, "
                 text += f" ({of}{100 * min(values):.1f} to {100 * max(values):.1f})"

@@ -40,6 +40,7 @@ from roberta_jax.tasks.task import Task
 from roberta_jax.train import workdir as workdir_lib
 from roberta_jax.train.console import RunConsole
 from roberta_jax.train.programs import kept_programs
+from roberta_jax.wording import count_of
 
 PREDICTIONS_FOLDER = "predictions"
 # Models with fewer parameters are trained with all seeds side by side.
@@ -200,8 +201,8 @@ def _rows(
         if name == TRAIN and config.data.train_share < 1:
             examples = share_of(examples, config.data.train_share, seed=config.seed)
             notes.append(
-                f"trained on {len(examples):,} examples, {config.data.train_share:.1%} of those "
-                "that are there"
+                f"trained on {count_of(len(examples), 'example')}, {config.data.train_share:.1%} "
+                "of those that are there"
             )
         rows = make_rows(task, examples, start.tokenizer, **dataclasses.asdict(limits))
         if text := cut_texts(task, rows, limits):

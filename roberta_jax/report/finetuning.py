@@ -22,6 +22,7 @@ from roberta_jax.tasks.results_table import (
     task_rows,
     trial_rows,
 )
+from roberta_jax.wording import count_of
 
 PAGE_FILE = "report.html"
 MAX_CLASSES = 24  # With more, the confusion matrix is a list of the most frequent confusions.
@@ -88,7 +89,7 @@ def _confusion(result: TaskResult) -> str:
     head = (
         f"<h3>Confusion on {escape(split_title(result.dev[0]))}</h3>"
         f'<p class="sub">Seed {seed.seed}, which stands for the best trial, after '
-        f"{seed.best_epoch:g} epochs. A row is a true class; in percent, its share.</p>"
+        f"{count_of(seed.best_epoch, 'epoch')}. A row is a true class; in percent, its share.</p>"
     )
     if len(result.labels) > MAX_CLASSES:
         return head + _frequent_confusions(result.labels, result.confusion)
