@@ -183,7 +183,7 @@ def run_trial(
             rhythm = Rhythm(
                 log_every_steps=run.config.fit.log_every_steps,
                 evaluate_every_steps=every,
-                save_every_steps=every,
+                save_every_steps=run.config.fit.save_every_steps,
                 divergence=_DIVERGENCE,
             )
             after = -1 if restored is None else progress.step
@@ -353,7 +353,8 @@ def _read_outcome(folder: pathlib.Path, trial: Trial) -> TrialOutcome:
 def _settings(run: TaskRun, trial: Trial) -> dict[str, Any]:
     """What decides the result of a trial."""
     config = config_lib.to_dict(run.config)
-    for name in ("learning_rates", "batch_sizes", "batch_size", "log_every_steps", "seeds_at_once"):
+    sweep = ("learning_rates", "batch_sizes", "batch_size")
+    for name in (*sweep, "log_every_steps", "save_every_steps", "seeds_at_once"):
         del config["fit"][name]
     for name in ("num_seeds", "seed", "mesh"):
         del config[name]

@@ -65,6 +65,7 @@ def test_the_defaults_are_the_paper_s_for_glue():
         ("fit__batch_size", 0, "at least 1"),
         ("fit__evaluations_per_epoch", 0, "at least 1"),
         ("fit__log_every_steps", 0, "at least 1"),
+        ("fit__save_every_steps", 0, "at least 1"),
         ("fit__seeds_at_once", -1, "0 or more"),
         ("fit__learning_rates", "1e-5,0", "positive numbers"),
         ("fit__learning_rates", "1e-5,inf", "positive numbers"),

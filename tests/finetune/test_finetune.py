@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from roberta_jax import config as c
+from roberta_jax.checkpoint.store import CheckpointStore
 from roberta_jax.errors import INTERRUPTED, UserError
 from roberta_jax.finetune import evaluate
 from roberta_jax.finetune import finetune as finetune_module
@@ -116,36 +117,78 @@ def test_a_second_run_finds_everything_done(finished, complete, glue, monkeypatc
     assert (finished / "results.json").read_text() == before
 
 
+class Killed(BaseException):
+    """Nothing is saved because of it."""
+
+
+def kill():
+    raise Killed
+
+
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
+
+
 @pytest.mark.parametrize(
-    "step", [pytest.param(2, marks=pytest.mark.slow), pytest.param(6, marks=pytest.mark.slow), 9]
+    ("step", "stop"),
+    [
+        pytest.param(2, interrupt, marks=pytest.mark.slow),
+        pytest.param(6, interrupt, marks=pytest.mark.slow),
+        (9, interrupt),
+        # After a checkpoint between two evaluations.
+        (11, kill),
+        # After an evaluation that no checkpoint has.
+        pytest.param(8, kill, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(
-    finished, complete, glue, tmp_path, monkeypatch, step
+    finished, complete, glue, tmp_path, monkeypatch, capsys, step, stop
 ):
-    config, workdir = finetune_config(glue), tmp_path / "run"
+    config = finetune_config(glue, fit__save_every_steps=4)
+    workdir = tmp_path / "run"
     compile_step = trial_module.compile_step
     steps = [0]
 
-    def interrupted(program, *arrays):
+    def stopped(program, *arrays):
         compiled = compile_step(program, *arrays)
 
         def run(state, batch):
             steps[0] += 1
             if steps[0] == step:
-                signal.raise_signal(signal.SIGINT)
+                stop()
             return compiled.run(state, batch)
 
         return dataclasses.replace(compiled, run=run)
 
     with monkeypatch.context() as context:
-        context.setattr(trial_module, "compile_step", interrupted)
-        assert finetune(config, workdir, init_from=str(complete)) == INTERRUPTED
+        context.setattr(trial_module, "compile_step", stopped)
+        if stop is kill:
+            with pytest.raises(Killed):
+                finetune(config, workdir, init_from=str(complete))
+        else:
+            assert finetune(config, workdir, init_from=str(complete)) == INTERRUPTED
     assert finetune(config, workdir, init_from=str(complete)) == 0
+    begun = (step - 1) // 4 * 4 if stop is kill else step
+    assert f"goes on from step {begun} of 12" in capsys.readouterr().out
     assert lines_of(workdir) == lines_of(finished)
     (again,), (once,) = read_results(workdir), read_results(finished)
     assert again.trials == once.trials and again.confusion == once.confusion
     for name, leaf in weights(finished).items():
         np.testing.assert_array_equal(weights(workdir)[name], leaf, err_msg=name)
+
+
+def test_a_short_run_writes_one_checkpoint(complete, glue, tmp_path, monkeypatch):
+    saved = []
+    save = CheckpointStore.save
+
+    def saving(store, step, *arguments):
+        saved.append(step)
+        return save(store, step, *arguments)
+
+    monkeypatch.setattr(CheckpointStore, "save", saving)
+    config = finetune_config(glue, num_seeds=1, fit__evaluations_per_epoch=3)
+    assert finetune(config, tmp_path / "run", init_from=str(complete)) == 0
+    assert saved == [12]
 
 
 @pytest.mark.slow

@@ -31,6 +31,7 @@ def settings(**changes):
         {"optimizer__peak_learning_rate": 1.0, "fit__batch_size": 8},
         {"num_seeds": 5, "seed": 4},
         {"fit__log_every_steps": 1, "fit__seeds_at_once": 2},
+        {"fit__save_every_steps": 1},
         {"model__rematerialization": "full"},
         {"mesh__data": 4},
     ],
