@@ -72,7 +72,7 @@ class TaskModelConfig:
     dropout_rate: float = 0.1
     attention_dropout_rate: float = 0.1
     head_dropout_rate: float = 0.1
-    compute_dtype: str = "float32"
+    compute_dtype: str = "auto"  # auto: bfloat16 on GPUs and TPUs, float32 on CPUs.
     rematerialization: str = "none"
 
     def validate(self) -> None:
@@ -83,7 +83,7 @@ class TaskModelConfig:
             "head_dropout_rate",
         ):
             require(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "in [0, 1)")
-        one_of(self.compute_dtype, "model.compute_dtype", ("bfloat16", "float32"))
+        one_of(self.compute_dtype, "model.compute_dtype", ("auto", "bfloat16", "float32"))
         one_of(self.rematerialization, "model.rematerialization", ("none", "dots", "full"))
 
 

@@ -171,15 +171,15 @@ class TaskEvaluation:
 
     def text(self) -> str:
         """What is said of it."""
-        split, name = self.task.dev[0], self.task.scores[0]
-        values = [scores[split][name] for scores in self.scores]
-        text = f"{split} {name} {100 * statistics.median(values):.1f}"
-        if len(values) > 1:
-            text += (
-                f" (median of {len(values)} seeds, {100 * min(values):.1f} to "
-                f"{100 * max(values):.1f})"
-            )
-        return f"{text}, loss {self.loss_nats:.4f}"
+        name, parts = self.task.scores[0], list[str]()
+        for split in self.task.dev:
+            values = [scores[split][name] for scores in self.scores]
+            text = f"{split} {name} {100 * statistics.median(values):.1f}"
+            if len(values) > 1:
+                of = "" if parts else f"median of {len(values)} seeds, "
+                text += f" ({of}{100 * min(values):.1f} to {100 * max(values):.1f})"
+            parts.append(text)
+        return f"{', '.join(parts)}, loss {self.loss_nats:.4f}"
 
 
 def evaluate_seeds(

@@ -25,7 +25,7 @@ from roberta_jax.tasks.batches import evaluation_batches, row_lengths
 from roberta_jax.tasks.catalogue import find_task
 from roberta_jax.tasks.examples import TRAIN, Example
 from roberta_jax.tasks.features import TaskRows, make_rows
-from roberta_jax.tasks.linear_probe import KINDS, linear_scores
+from roberta_jax.tasks.linear_probe import check_classes, check_kind, linear_scores
 from roberta_jax.tasks.load import load_splits
 from roberta_jax.tasks.task import Task
 from roberta_jax.train.plan import make_plan
@@ -58,14 +58,13 @@ def make_probe(
             "processes; probes are for one. Set probe.every_steps=0, and fine-tune a checkpoint."
         )
     task = find_task(config.task)
-    if config.kind == "linear" and task.kind not in KINDS:
-        raise UserError(
-            f"probe.kind is linear, which takes {' and '.join(KINDS)}; {task.title} is of the kind "
-            f"{task.kind}. Set probe.kind=finetune."
-        )
+    if config.kind == "linear":
+        check_kind(task)
     splits = load_splits(task, config.path).splits
     dev_name = task.dev[0]
     train = _some(splits[TRAIN], config.train_examples)
+    if config.kind == "linear":
+        check_classes(task, train)
     dev = _some(splits[dev_name], config.dev_examples)
     length = min(encoder.max_positions, 512)
 

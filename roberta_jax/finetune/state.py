@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from roberta_jax.encoder.dropout import row_keys
 from roberta_jax.encoder.model import Params
-from roberta_jax.encoder.task_model import init_task_params
+from roberta_jax.encoder.task_model import SENTENCE_TASKS, init_task_params
 from roberta_jax.finetune.objective import TaskObjective
 from roberta_jax.optim.optimizer import Optimizer
 from roberta_jax.optim.schedule import Schedule
@@ -40,12 +40,17 @@ def init_finetune_state(
       objective: whose head is drawn.
       optimizer: of the run.
       encoder: the branches "embedding" and "layers" of a trained model; {} draws them as well.
+        The branch "pooler", if there, is the dense layer that a head on `<s>` begins with, as
+        BERT's classifiers do.
       seeds: [S] uint32.
     """
+    kept = {name: branch for name, branch in encoder.items() if name != "pooler"}
 
     def of_seed(seed: jax.Array) -> tuple[TrainState, Params]:
         drawn = init_task_params(objective.encoder, objective.head, init_key(seed))
-        params = {**drawn, **encoder}
+        params = {**drawn, **kept}
+        if "pooler" in encoder and objective.head.task in SENTENCE_TASKS:
+            params["head"] = {**drawn["head"], "dense": encoder["pooler"]}
         state = TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,

@@ -1,7 +1,6 @@
 """One learning rate and batch size with several seeds: the same loop and store as pretraining."""
 
 import dataclasses
-import functools
 import json
 import pathlib
 import shutil
@@ -11,32 +10,35 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from roberta_jax import config as config_lib
 from roberta_jax.checkpoint.store import CheckpointStore, Restored
 from roberta_jax.config import (
     CheckpointConfig,
     DataConfig,
     DivergenceConfig,
-    FinetuneConfig,
     PretrainConfig,
     TrainConfig,
 )
 from roberta_jax.encoder.model import Params
 from roberta_jax.finetune.evaluate import Predictor, TaskEvaluation, evaluate_seeds
-from roberta_jax.finetune.model_folder import RowLimits, TaskModelFolder, write_task_model
-from roberta_jax.finetune.objective import TaskObjective
-from roberta_jax.finetune.programs import SharedPrograms, TrialPrograms, explained_memory
-from roberta_jax.finetune.rows import BatchMaker, SplitRows
-from roberta_jax.finetune.source import StartingEncoder
+from roberta_jax.finetune.model_folder import TaskModelFolder, write_task_model
+from roberta_jax.finetune.programs import TrialPrograms, explained_memory
 from roberta_jax.finetune.state import FinetuneState
+from roberta_jax.finetune.task_run import TaskRun, Trial, TrialOutcome
 from roberta_jax.finetune.telling import of_finetuning
-from roberta_jax.finetune.trial_settings import SETTINGS_FILE, check_settings
+from roberta_jax.finetune.trial_record import (
+    BEST_FOLDER,
+    SETTINGS_FILE,
+    TRIAL_FILE,
+    check_settings,
+    check_with_others,
+    read_outcome,
+    settings_of,
+)
 from roberta_jax.tasks.results import CurvePoint, SeedResult, curve_point, seed_result
 from roberta_jax.tasks.scores import confusion_matrix
-from roberta_jax.tasks.task import Task
 from roberta_jax.train.console import RunConsole
 from roberta_jax.train.loop import Hooks, Rhythm, run_loop
 from roberta_jax.train.metrics import MetricsLog
@@ -45,74 +47,10 @@ from roberta_jax.train.programs import compile_step
 from roberta_jax.train.progress import Progress
 from roberta_jax.train.workdir import CHECKPOINTS_FOLDER, replace_text
 
-TRIAL_FILE = "trial.json"  # Of a trial that is complete: its settings and results.
-BEST_FOLDER = "best"  # The model of the best seed.
 _TRAIN = "train"  # The one dataset of the plan.
 _KEPT = CheckpointConfig(save_every_steps=1, keep_last=1, keep_best=0)
 # Losses of small batches jump: no spike is looked for.
 _DIVERGENCE = DivergenceConfig(spike_z_score=float("inf"))
-
-
-@dataclasses.dataclass(frozen=True)
-class TaskRun:
-    """What all trials of a task share."""
-
-    task: Task
-    config: FinetuneConfig
-    start: StartingEncoder
-    train: SplitRows
-    dev: tuple[SplitRows, ...]
-    limits: RowLimits
-    columns: dict[str, str]
-    mesh: Mesh
-    objective: TaskObjective
-    maker: BatchMaker
-
-    @functools.cached_property
-    def programs(self) -> SharedPrograms:
-        """Compiled for the trials one after the other, which share what they can."""
-        return SharedPrograms(
-            self.objective,
-            self.maker,
-            self.start.params,
-            optimizer=self.config.optimizer,
-            schedule=self.config.schedule,
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """What differs between them."""
-
-    learning_rate: float
-    batch_size: int
-    seeds: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        """Of its folder."""
-        first, last = self.seeds[0], self.seeds[-1]
-        seeds = f"seed{first}" if first == last else f"seeds{first}-{last}"
-        return f"rate{self.learning_rate:g}-batch{self.batch_size}-{seeds}"
-
-
-@dataclasses.dataclass(frozen=True)
-class TrialOutcome:
-    """A complete trial.
-
-    Attributes:
-      trial: which one.
-      seeds: the results, in the order of its seeds.
-      confusions: by seed, of the best weights on the first dev split; None without classes.
-      folder: that of the model of the best seed.
-      notes: what a reader of the figures must know, a sentence each.
-    """
-
-    trial: Trial
-    seeds: tuple[SeedResult, ...]
-    confusions: tuple[list[list[int]] | None, ...]
-    folder: pathlib.Path
-    notes: tuple[str, ...] = ()
 
 
 def plan_of(run: TaskRun, trial: Trial) -> Plan:
@@ -149,7 +87,8 @@ def run_trial(
     Raises:
       UserError: the folder has a trial with other settings.
     """
-    settings = _settings(run, trial)
+    settings = settings_of(run, trial)
+    check_with_others(folder.parent, settings)
     complete = (folder / TRIAL_FILE).exists()
     # Of a trial that was stopped before its first checkpoint, nothing is gone on with.
     with CheckpointStore(folder / CHECKPOINTS_FOLDER) as store:
@@ -157,7 +96,7 @@ def run_trial(
             check_settings(folder, settings)
     if complete:
         console.say(f"{trial.name}: done before")
-        return _read_outcome(folder, trial)
+        return read_outcome(folder)
     folder.mkdir(parents=True, exist_ok=True)
     replace_text(folder / SETTINGS_FILE, json.dumps(settings, indent=1) + "\n")
     plan = plan_of(run, trial)
@@ -315,7 +254,7 @@ def _conclude(
         ),
     )
     values_of_file = {
-        "settings": _settings(run, trial),
+        "settings": settings_of(run, trial),
         "seeds": [dataclasses.asdict(seed) for seed in seeds],
         "confusions": confusions,
         "notes": notes,
@@ -332,44 +271,6 @@ def _left_out_text(trial: Trial, seed: int, count: int, num_steps: int) -> str:
         f"seed {seed} at rate {trial.learning_rate:g}, batch {trial.batch_size}: {count:,} of "
         f"{num_steps:,} updates were left out, their loss or gradient was not finite"
     )
-
-
-def _read_outcome(folder: pathlib.Path, trial: Trial) -> TrialOutcome:
-    values = json.loads((folder / TRIAL_FILE).read_text(encoding="utf-8"))
-    shutil.rmtree(folder / CHECKPOINTS_FOLDER, ignore_errors=True)  # Of a run killed at its end.
-    seeds = tuple(
-        SeedResult(**{**seed, "curve": tuple(map(curve_point, seed["curve"]))})
-        for seed in values["seeds"]
-    )
-    return TrialOutcome(
-        trial,
-        seeds,
-        tuple(values["confusions"]),
-        folder / BEST_FOLDER,
-        tuple(values.get("notes", ())),  # There were none once.
-    )
-
-
-def _settings(run: TaskRun, trial: Trial) -> dict[str, Any]:
-    """What decides the result of a trial."""
-    config = config_lib.to_dict(run.config)
-    sweep = ("learning_rates", "batch_sizes", "batch_size")
-    for name in (*sweep, "log_every_steps", "save_every_steps", "seeds_at_once"):
-        del config["fit"][name]
-    for name in ("num_seeds", "seed", "mesh"):
-        del config[name]
-    del config["optimizer"]["peak_learning_rate"]
-    del config["model"]["rematerialization"]
-    return {
-        **config,
-        "learning_rate": trial.learning_rate,
-        "batch_size": trial.batch_size,
-        "seeds": list(trial.seeds),
-        # Which rows a share has is drawn by the first seed of the run.
-        "share_seed": run.config.seed if run.config.data.train_share < 1 else None,
-        "init_from": run.start.description,
-        "num_train": len(run.train.rows),
-    }
 
 
 def _training(run: TaskRun, trial: Trial, seed: SeedResult) -> dict[str, Any]:

@@ -30,21 +30,24 @@ MAX_CONFUSIONS = 30
 Path = str | os.PathLike[str]
 
 
-def write_finetuning_report(folder: Path, output: Path | None = None) -> epath.Path:
+def write_finetuning_report(
+    folder: Path, output: Path | None = None, *, refresh_seconds: int = 0
+) -> epath.Path:
     """Draws the page of a workdir and writes it, first under a temporary name.
 
     Args:
       folder: the workdir of `finetune`.
       output: the page; `report.html` in the workdir where it is not given.
+      refresh_seconds: how often a browser that shows the page loads it again; 0 is never.
 
     Raises:
       UserError: there are no results that can be read.
     """
     path = epath.Path(folder) / PAGE_FILE if output is None else epath.Path(output)
-    return write_whole(path, finetuning_page(folder).encode())
+    return write_whole(path, finetuning_page(folder, refresh_seconds=refresh_seconds).encode())
 
 
-def finetuning_page(folder: Path) -> str:
+def finetuning_page(folder: Path, *, refresh_seconds: int = 0) -> str:
     """The page of a workdir as text. Everything that came from outside is escaped.
 
     Raises:
@@ -58,7 +61,8 @@ def finetuning_page(folder: Path) -> str:
     items = "".join(f"<li>{escape(remark)}</li>" for remark in remarks(results))
     parts.append(f'<ul class="notes">{items}</ul>')
     parts.extend(_task_section(result) for result in results)
-    return document(f"Fine-tuning: {epath.Path(folder).name}", "\n".join(parts))
+    title = f"Fine-tuning: {epath.Path(folder).name}"
+    return document(title, "\n".join(parts), refresh_seconds=refresh_seconds)
 
 
 def _task_section(result: TaskResult) -> str:

@@ -58,7 +58,7 @@ def test_the_defaults_are_the_paper_s_for_glue():
         ("model__dropout_rate", -0.1, "in [0, 1)"),
         ("model__attention_dropout_rate", math.nan, "in [0, 1)"),
         ("model__head_dropout_rate", 1.5, "in [0, 1)"),
-        ("model__compute_dtype", "float16", "one of bfloat16, float32"),
+        ("model__compute_dtype", "float16", "one of auto, bfloat16, float32"),
         ("model__rematerialization", "some", "one of none, dots, full"),
         ("fit__epochs", 0.0, "positive"),
         ("fit__epochs", math.inf, "positive"),

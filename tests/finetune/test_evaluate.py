@@ -269,8 +269,11 @@ def test_figures_of_several_splits_are_medians_and_the_first_decides():
         "two_accuracy": 0.6,
         "seeds": scores,
     }
+    assert evaluation.text() == (
+        "one f1 20.0 (median of 3 seeds, 10.0 to 30.0), two f1 40.0 (20.0 to 90.0), loss 0.3000"
+    )
     alone = TaskEvaluation(task, [0.1], scores[:1], [None])
-    assert alone.text() == "one f1 10.0, loss 0.1000"
+    assert alone.text() == "one f1 10.0, two f1 90.0, loss 0.1000"
 
 
 # ---- Seeds that diverged ------------------------------------------------------------------------

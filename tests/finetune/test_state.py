@@ -39,6 +39,24 @@ def begin(seeds, encoder=ENCODER):
     return init(encoder, jnp.array(seeds, jnp.uint32))
 
 
+@pytest.mark.parametrize("task", ["classification", "choice", "tokens"])
+def test_a_pooler_is_the_beginning_of_a_head_on_the_first_token_only(task):
+    head = TaskHead(task=task, num_outputs=1 if task == "choice" else 3)
+    objective = TaskObjective(tiny.CONFIG, head, task)
+    wide = tiny.CONFIG.hidden_size
+    pooler = {"kernel": jnp.full((wide, wide), 0.25), "bias": jnp.full(wide, 0.5)}
+    seeds = jnp.array(SEEDS, jnp.uint32)
+    with_it = init_finetune_state(objective, OPTIMIZER, {**ENCODER, "pooler": pooler}, seeds)
+    without = init_finetune_state(objective, OPTIMIZER, ENCODER, seeds)
+    jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), with_it, without)
+    found, drawn = with_it.run.params["head"], without.run.params["head"]
+    np.testing.assert_array_equal(found["projection"]["kernel"], drawn["projection"]["kernel"])
+    if task == "tokens":
+        assert found.keys() == drawn.keys() == {"projection"}
+    else:
+        assert (found["dense"]["kernel"] == 0.25).all() and (found["dense"]["bias"] == 0.5).all()
+
+
 def stepping(seeds, objective=OBJECTIVE):
     """(state, batch) → (state, metrics)."""
     step = jax.jit(make_finetune_step(objective, OPTIMIZER, rate))

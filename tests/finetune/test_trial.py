@@ -1,65 +1,15 @@
 """What belongs to a trial, and what it goes on with."""
 
-import types
-
 import pytest
 
 from roberta_jax.checkpoint.store import COMMIT_MARKER
 from roberta_jax.errors import UserError
 from roberta_jax.finetune import trial as trial_module
 from roberta_jax.finetune.finetune import finetune
-from roberta_jax.finetune.trial import Trial
+from roberta_jax.finetune.task_run import Trial
 from tests.finetune.tasks_on_disk import finetune_config, write_sst2
 
 TRIAL = Trial(1e-5, 16, (3, 4))
-
-
-def settings(**changes):
-    """Of a trial of a run with these changes."""
-    run = types.SimpleNamespace(
-        config=finetune_config("glue", **changes),
-        start=types.SimpleNamespace(description="runs/small, step 20"),
-        train=types.SimpleNamespace(rows=[0] * 48),
-    )
-    return trial_module._settings(run, TRIAL)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"fit__learning_rates": "1e-5,2e-5", "fit__batch_sizes": "16,32"},
-        {"optimizer__peak_learning_rate": 1.0, "fit__batch_size": 8},
-        {"num_seeds": 5, "seed": 4},
-        {"fit__log_every_steps": 1, "fit__seeds_at_once": 2},
-        {"fit__save_every_steps": 1},
-        {"model__rematerialization": "full"},
-        {"mesh__data": 4},
-    ],
-)
-def test_what_changes_no_result_may_change(changes):
-    assert settings(**changes) == settings()
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"fit__epochs": 3.0},
-        {"fit__evaluations_per_epoch": 2},
-        {"model__dropout_rate": 0.0},
-        {"model__random_weights": True},
-        {"optimizer__weight_decay": 0.0},
-        {"schedule__warmup": "10%"},
-        {"data__max_length": 16},
-        {"data__path": "elsewhere"},
-        {"data__train_share": 0.5},
-    ],
-)
-def test_what_changes_the_result_may_not(changes):
-    assert settings(**changes) != settings()
-
-
-def test_a_share_belongs_to_the_first_seed_of_the_run():
-    assert settings(data__train_share=0.1, seed=3) != settings(data__train_share=0.1, seed=4)
 
 
 def test_names_tell_trials_apart():

@@ -1,10 +1,88 @@
-"""Equal to the official scripts: golden cases worked out by hand from their rules."""
+"""Equal to the official scripts: to what they print, and case by case to their rules."""
+
+import json
+import pathlib
 
 import numpy as np
 import pytest
 
 from roberta_jax.tasks import squad_scores
+from roberta_jax.tasks.catalogue import find_task
 from roberta_jax.tasks.examples import Answer, QuestionExample
+from roberta_jax.tasks.squad import load_squad
+
+# How it was made stands in it.
+OFFICIAL = json.loads(
+    (pathlib.Path(__file__).parent / "golden" / "squad_official.json").read_text(encoding="utf-8")
+)["cases"]
+# Their names → ours.
+SCORES_1_1 = {"exact_match": "exact_match", "f1": "f1"}
+SCORES_2_0 = {
+    "exact": "exact_match",
+    "f1": "f1",
+    "HasAns_exact": "has_answer_exact_match",
+    "HasAns_f1": "has_answer_f1",
+    "NoAns_exact": "no_answer_accuracy",
+    "NoAns_f1": "no_answer_accuracy",
+    "best_exact": "best_exact_match",
+    "best_f1": "best_f1",
+}
+# Counts, and what `squad_scores` does not tell.
+NO_SCORES = {"total", "HasAns_total", "NoAns_total", "best_exact_thresh", "best_f1_thresh"}
+
+
+def percent(value):
+    """Of one golden figure: all its digits but the last few of the sum's rounding."""
+    return pytest.approx(value / 100, rel=1e-12, abs=1e-12)
+
+
+def examples_of(task, case, tmp_path):
+    path = tmp_path / "dev.json"
+    path.write_text(json.dumps(case["dataset"]), encoding="utf-8")
+    loaded = load_squad(find_task(task), str(path), for_training=False)
+    assert not loaded.notes
+    return loaded.splits["dev"]
+
+
+def test_figures_of_the_script_of_1_1(tmp_path):
+    (case,) = (case for case in OFFICIAL if case["script"] == "evaluate-v1.1.py")
+    examples = examples_of("squad1", case, tmp_path)
+    # What a file of predictions leaves out gets no score there, and is "" here.
+    texts = [case["predictions"].get(example.id, "") for example in examples]
+    assert len(texts) == len(case["predictions"]) + 1
+    found = squad_scores.squad_scores(examples, texts, None, None)
+    (run,) = case["runs"]
+    assert found == {SCORES_1_1[name]: percent(value) for name, value in run["official"].items()}
+
+
+@pytest.mark.parametrize(
+    ("case", "run"),
+    [
+        (case, run)
+        for case in OFFICIAL
+        if case["script"] == "evaluate-v2.0.py"
+        for run in case["runs"]
+    ],
+)
+def test_figures_of_the_script_of_2_0(case, run, tmp_path):
+    examples = examples_of("squad2", case, tmp_path)
+    texts = [case["predictions"][example.id] for example in examples]
+    probabilities = run["na_probs"] or dict.fromkeys(case["predictions"], 0.0)
+    no_answer = np.array([probabilities[example.id] for example in examples])
+    threshold = 1.0 if run["threshold"] is None else run["threshold"]
+    found = squad_scores.squad_scores(examples, texts, no_answer, threshold)
+    official = run["official"]
+    assert set(official) <= set(SCORES_2_0) | NO_SCORES
+    for name in set(official) - NO_SCORES:
+        assert found[SCORES_2_0[name]] == percent(official[name]), name
+    if run["na_probs"] is None:
+        return
+    raw = scores(examples, texts)
+    for name, values in (("exact", raw.exact), ("f1", raw.f1)):
+        best, chosen = squad_scores.best_threshold(values, no_answer, raw.has_answer, raw.answered)
+        assert best == percent(official[f"best_{name}"])
+        assert chosen == official[f"best_{name}_thresh"]
+    assert squad_scores.choose_threshold(examples, texts, no_answer) == official["best_f1_thresh"]
 
 
 def question(*answers, name="q"):
