@@ -1,6 +1,5 @@
 """Probes: a pretraining run that looks at a task."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -156,6 +156,27 @@ def test_an_update_that_is_not_finite_is_left_out_for_its_seed_only():
     assert not np.allclose(dense[0][0], dense[1][0]) and not np.allclose(dense[0][2], dense[1][2])
 
 
+def test_what_is_not_projected_or_looked_up_does_not_decay():
+    """Rows that weigh nothing give a gradient of 0, so that the decay alone moves the weights."""
+    nothing = {**batches()[0], "weights": np.zeros((len(SEEDS), 4), np.float32)}
+    before = jax.device_get(begin(SEEDS))
+    step = jax.jit(make_finetune_step(OBJECTIVE, OPTIMIZER, rate, SEEDS))
+    # Biases of a drawn head are 0, which no decay changes.
+    moved = jax.tree.map(lambda leaf: leaf + np.float32(0.5), before.run.params)
+    run = dataclasses.replace(before.run, params=moved)
+    after = jax.device_get(step(dataclasses.replace(before, run=run), nothing)[0].run.params)
+    places = jax.tree_util.tree_leaves_with_path(moved)
+    kept = set()
+    for (path, old), new in zip(places, jax.tree.leaves(after), strict=True):
+        name = jax.tree_util.keystr(path[-1:], simple=True)
+        if np.array_equal(new, old):
+            kept.add(name)
+        else:
+            assert name in ("kernel", "embedding")
+            np.testing.assert_allclose(new, old * (1 - 1e-3 * 0.1), rtol=1e-6)
+    assert kept == {"bias", "scale"}
+
+
 # ---- The best weights ---------------------------------------------------------------------------
 
 
