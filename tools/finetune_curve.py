@@ -4,8 +4,8 @@
     --page=docs/finetuning.md
 
 FOLDER holds fine-tuning workdirs, one for every share of the training rows and kind of weights
-(pretrained or random); what they are is read from their results.json. The table between the marks
-of the page is written anew.
+(pretrained or random); what they are is read from their results.json, and no two may be the same.
+The table between the marks of the page is written anew.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import re
 import matplotlib
 from matplotlib.figure import Figure
 
+from roberta_jax.errors import UserError
 from roberta_jax.page.stylesheet import COLOURS
 from roberta_jax.report.plots import STYLE
 from roberta_jax.tasks.results import read_results
@@ -24,14 +25,24 @@ KINDS = ("pretrained", "random weights")
 
 
 def read_runs(folder):
-    """Task → kind of weights → rows → (result, spread of the deciding score)."""
-    found = {}
+    """Task → kind of weights → rows → (result, spread of the deciding score).
+
+    Raises UserError where two workdirs are the same point of the curve.
+    """
+    found, places = {}, {}
     for path in sorted(folder.glob("*/results.json")):
         for result in read_results(path.parent):
             kind = KINDS[0 if result.init_from else 1]
             split, score = result.decided_by
             spread = result.best_trial().spread(split, score)
             rows = result.best_trial().num_train
+            other = places.setdefault((result.name, kind, rows), path.parent)
+            if other != path.parent:
+                raise UserError(
+                    f"{other} and {path.parent} both hold {result.title} of {kind} with {rows:,} "
+                    f"training rows, and the curve has one place for it. Move one of them out of "
+                    f"{folder}."
+                )
             found.setdefault(result.name, {}).setdefault(kind, {})[rows] = (result, spread)
     return found
 
@@ -104,24 +115,33 @@ def draw(found, output):
         figure.savefig(output, dpi=150, facecolor="white", metadata={"Software": None})
 
 
+def read_page(path):
+    """The parts of the page before and behind the marks; UserError where it has not one pair."""
+    page = path.read_text(encoding="utf-8")
+    parts = re.split("|".join(map(re.escape, MARKS)), page)
+    if len(parts) != 3 or page.index(MARKS[0]) > page.index(MARKS[1]):
+        raise UserError(f"{path} must have the marks {' and '.join(MARKS)}, each once.")
+    return parts[0], parts[2]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=pathlib.Path, required=True)
     parser.add_argument("--output", type=pathlib.Path, required=True)
     parser.add_argument("--page", type=pathlib.Path)
     arguments = parser.parse_args()
-    found = read_runs(arguments.runs)
+    try:  # Everything is read before anything is written.
+        found = read_runs(arguments.runs)
+        around = read_page(arguments.page) if arguments.page else None
+    except (OSError, UserError) as error:
+        parser.error(str(error))
     if not found:
         parser.error(f"{arguments.runs} holds no workdir with results.json")
     draw(found, arguments.output)
     text = table(found)
     print(text)
-    if arguments.page:
-        page = arguments.page.read_text(encoding="utf-8")
-        pattern = re.escape(MARKS[0]) + r"\n.*?" + re.escape(MARKS[1])
-        if not re.search(pattern, page, re.DOTALL):
-            parser.error(f"{arguments.page} has no marks {' and '.join(MARKS)}")
-        page = re.sub(pattern, lambda _: f"{MARKS[0]}\n{text}\n{MARKS[1]}", page, flags=re.DOTALL)
+    if around:
+        page = f"{around[0]}{MARKS[0]}\n{text}\n{MARKS[1]}{around[1]}"
         arguments.page.write_text(page, encoding="utf-8")
 
 

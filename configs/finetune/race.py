@@ -15,7 +15,10 @@ def get_config() -> c.FinetuneConfig:
     """The recipe."""
     return c.FinetuneConfig(
         task="race",
-        optimizer=c.OptimizerConfig(peak_learning_rate=1e-5, weight_decay=0.1),
+        optimizer=c.OptimizerConfig(
+            peak_learning_rate=1e-5, weight_decay=0.1, decay_table="fairseq"
+        ),
+        model=c.TaskModelConfig(head_dropout_rate=0.0),
         schedule=c.ScheduleConfig(warmup="6%"),
         fit=c.FitConfig(epochs=4.0, batch_size=16),
     )

@@ -20,7 +20,9 @@ def get_config(task: str = "squad2") -> c.FinetuneConfig:
     return c.FinetuneConfig(
         task=task,
         data=c.TaskDataConfig(max_length=384),
-        optimizer=c.OptimizerConfig(peak_learning_rate=1.5e-5, weight_decay=0.01),
+        optimizer=c.OptimizerConfig(
+            peak_learning_rate=1.5e-5, weight_decay=0.01, decay_table="fairseq"
+        ),
         schedule=c.ScheduleConfig(warmup="6%"),
         fit=c.FitConfig(epochs=2.0, batch_size=48),
     )

@@ -19,6 +19,7 @@ best model (model/), predictions for the test split (predictions/), the record o
 saves, and the same command goes on.
 """
 
+import copy
 import pathlib
 from typing import Any
 
@@ -32,6 +33,9 @@ from roberta_jax.errors import UserError
 SUMMARY = "train a model for GLUE, SQuAD, RACE or a table of your own"
 TAKES_CONFIG = True
 ALL = "all"
+
+# Published task → file of its recipe; those of GLUE share one.
+_RECIPES = {"squad1": "squad.py:squad1", "squad2": "squad.py:squad2", "race": "race.py"}
 
 extra_help = finetuning_help
 
@@ -51,6 +55,9 @@ _FIELDS = {
 def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
     """Defines the flags of this verb in `flags`."""
     define_config(flags, argv, FinetuneConfig)
+    without = FinetuneConfig()
+    (rate,), (batch_size,) = without.rates(), without.batches()
+    recipe = "(default: the recipe's; without one {}).".format
     for name, explanation in (
         ("task", "A published task, or all of GLUE; of a table: classification|regression|tokens."),
         ("data", "Folder of the task's files, of GLUE's folders, or tfds:NAME/CONFIG."),
@@ -62,19 +69,21 @@ def define_flags(flags: absl_flags.FlagValues, argv: list[str]) -> None:
         ("label", "Column of the label (default: label)."),
         ("init_from", "The model to begin with: a workdir or a Hugging Face folder."),
         ("workdir", "Folder that receives results and models."),
-        ("learning_rates", "Rates to try, such as 1e-5,2e-5,3e-5."),
-        ("batch_sizes", "Batch sizes to try, such as 16,32."),
+        ("learning_rates", f"Rates to try, such as 1e-5,2e-5,3e-5 {recipe(rate)}"),
+        ("batch_sizes", f"Batch sizes to try, such as 16,32 {recipe(batch_size)}"),
     ):
         absl_flags.DEFINE_string(name, None, explanation, flag_values=flags)
     for name, explanation in (
-        ("seeds", "Seeds to train with; their median counts."),
-        ("max_length", "Tokens of a row, at most."),
+        ("seeds", f"Seeds to train with; their median counts {recipe(without.num_seeds)}"),
+        ("max_length", f"Tokens of a row, at most {recipe('what the model takes, at most 512')}"),
     ):
         absl_flags.DEFINE_integer(name, None, explanation, lower_bound=1, flag_values=flags)
-    absl_flags.DEFINE_float("epochs", None, "Passes over the training rows.", flag_values=flags)
-    absl_flags.DEFINE_float(
-        "train_share", None, "Share of the training rows that is used.", flag_values=flags
-    )
+    for name, explanation, default in (
+        ("epochs", "Passes over the training rows", without.fit.epochs),
+        ("train_share", "Share of the training rows that is used", without.data.train_share),
+    ):
+        text = f"{explanation} {recipe(f'{default:g}')}"
+        absl_flags.DEFINE_float(name, None, text, flag_values=flags)
     absl_flags.DEFINE_enum(
         "resume",
         "auto",
@@ -94,22 +103,38 @@ def run(flags: Any, arguments: list[str]) -> int:
     ):
         if not getattr(flags, name):
             raise UserError(f"--{name} is missing: {what}.")
-    config = flags.config or FinetuneConfig()
-    task = flags.task or config.task
+    task = flags.task or (flags.config.task if flags.config else "")
     if task == ALL:
         return _run_all(flags)
+    return _finetune(_with_flags(flags, _config(flags, task)), flags, flags.init_from)
+
+
+def _config(flags: Any, task: str) -> FinetuneConfig:
+    """The settings of a task, as --config has them, before other flags."""
+    config: FinetuneConfig = copy.deepcopy(flags.config) or FinetuneConfig()
     if task in TABLE_KINDS:
         config.task, config.table.kind = "", task
-    elif config.task == ALL:  # The recipe has the settings of each task.
-        config = config_for(flags, task, FinetuneConfig)
-    else:
-        config.task = task
-    return _finetune(_with_flags(flags, config), flags, flags.init_from)
+        return config
+    if flags.config is None and task:
+        print(
+            f"no --config: {task} is trained with the defaults; --config=configs/finetune/"
+            f"{_RECIPES.get(task, f'glue.py:{task}')} has the published settings"
+        )
+    if config.task not in ("", task):  # The recipe of another task, or of all.
+        try:
+            config = config_for(flags, task, FinetuneConfig)
+        except UserError as error:
+            raise UserError(
+                f"--task={task}, and --config is a recipe for {config.task}. {error}"
+            ) from error
+    config.task = task
+    return config
 
 
 def _run_all(flags: Any) -> int:
     """Every task of GLUE whose files are there; those that begin with MNLI's come after it."""
     from roberta_jax.finetune.model_folder import find_task_model
+    from roberta_jax.finetune.task_data import load_task
     from roberta_jax.tasks.catalogue import GLUE
     from roberta_jax.tasks.load import glue_tasks_in
 
@@ -123,10 +148,12 @@ def _run_all(flags: Any) -> int:
     left_out = [task.title for task in GLUE if task not in tasks]
     if left_out:
         print(f"not in {data}, and left out: {', '.join(left_out)}")
-    for task in sorted(tasks, key=lambda task: bool(task.starts_from)):
-        fresh = config_for(flags, task.name, FinetuneConfig) if flags.config else FinetuneConfig()
-        config = _with_flags(flags, fresh)
-        config.task = task.name
+    tasks = sorted(tasks, key=lambda task: bool(task.starts_from))
+    configs = [_with_flags(flags, _config(flags, task.name)) for task in tasks]
+    for config in configs:  # What is wrong with the last one is told before the first is trained.
+        config.validate()
+        load_task(config)
+    for task, config in zip(tasks, configs, strict=True):
         source, workdir = flags.init_from, pathlib.Path(flags.workdir)
         if task.starts_from and not config.model.random_weights:
             found = find_task_model(workdir / task.starts_from)
@@ -146,6 +173,11 @@ def _with_flags(flags: Any, config: FinetuneConfig) -> FinetuneConfig:
 
 
 def _finetune(config: FinetuneConfig, flags: Any, init_from: str) -> int:
+    from roberta_jax.finetune import task_data
+
+    # Before jax is loaded, which takes seconds.
+    config.validate()
+    task_data.check_named(config, init_from)
     from roberta_jax.finetune.finetune import finetune
 
     return finetune(config, flags.workdir, init_from=init_from, resume=flags.resume)

@@ -1,7 +1,8 @@
 """Draws one HTML page of one or many runs: losses, speed, events and settings.
 
 The page needs no network and no other file, so it can be mailed. With several workdirs the curves
-share one picture and the settings that differ are listed.
+share one picture and the settings that differ are listed. The workdir of a fine-tuning, given
+alone, has its own page drawn again: the table of results and the figures of each task.
 
   roberta-jax report --workdir=runs/a
   roberta-jax report --workdir=runs/a --workdir=runs/b --output=compare.html

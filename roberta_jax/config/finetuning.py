@@ -72,7 +72,7 @@ class TaskModelConfig:
     dropout_rate: float = 0.1
     attention_dropout_rate: float = 0.1
     head_dropout_rate: float = 0.1
-    compute_dtype: str = "float32"
+    compute_dtype: str = "auto"  # auto: bfloat16 on GPUs and TPUs, float32 on CPUs.
     rematerialization: str = "none"
 
     def validate(self) -> None:
@@ -83,7 +83,7 @@ class TaskModelConfig:
             "head_dropout_rate",
         ):
             require(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "in [0, 1)")
-        one_of(self.compute_dtype, "model.compute_dtype", ("bfloat16", "float32"))
+        one_of(self.compute_dtype, "model.compute_dtype", ("auto", "bfloat16", "float32"))
         one_of(self.rematerialization, "model.rematerialization", ("none", "dots", "full"))
 
 
@@ -102,10 +102,18 @@ class FitConfig:
     seeds_at_once: int = 0
     evaluations_per_epoch: int = 1  # On the dev rows; the best of them counts.
     log_every_steps: int = 50
+    # What a kill costs at most; an interrupt saves by itself. A checkpoint holds the weights and
+    # moments of all seeds, so tiny runs have none before their end.
+    save_every_steps: int = 500
 
     def validate(self) -> None:
         require(0 < self.epochs < math.inf, "fit.epochs", self.epochs, "positive")
-        for name in ("batch_size", "evaluations_per_epoch", "log_every_steps"):
+        for name in (
+            "batch_size",
+            "evaluations_per_epoch",
+            "log_every_steps",
+            "save_every_steps",
+        ):
             require(getattr(self, name) >= 1, f"fit.{name}", getattr(self, name), "at least 1")
         require(self.seeds_at_once >= 0, "fit.seeds_at_once", self.seeds_at_once, "0 or more")
 

@@ -36,13 +36,14 @@ from roberta_jax.data.part_work import (
 from roberta_jax.data.part_writer import RESULT_NAME, PartResult, dtype_of
 from roberta_jax.data.parts import Part, plan_parts
 from roberta_jax.data.prepare_settings import PrepareSettings
-from roberta_jax.data.prepare_summary import count_of, say_size, summarize
+from roberta_jax.data.prepare_summary import say_size, summarize
 from roberta_jax.data.records import open_dataset
 from roberta_jax.data.runners import LocalRunner, Runner
 from roberta_jax.data.tokenizer import Tokenizer
 from roberta_jax.data.tokenizer_folder import load_tokenizer
 from roberta_jax.data.validation_split import TRAIN, VALIDATION
 from roberta_jax.errors import MachineError, UserError
+from roberta_jax.wording import count_of
 
 _DUPLICATES = "duplicates"  # A folder beside those of the parts.
 
@@ -119,7 +120,7 @@ def prepare(
         names = {part_folder(unfinished, part).name for part in parts if part.number in finished}
         remove_all_but(unfinished, names | ({_DUPLICATES} if settings.drop_duplicates else set()))
         if finished:
-            say(f"going on: {len(finished):,} of {count_of(parts)} are finished")
+            say(f"going on: {len(finished):,} of {count_of(len(parts), 'part')} are finished")
         else:
             say_size(parts, output, tokenizer, settings, say)
         try:
@@ -152,7 +153,7 @@ def prepare(
             kept = len(finished_parts(unfinished, parts, keys))
             if _is_worth_keeping(unfinished):
                 say(
-                    f"stopped: {kept:,} of {count_of(parts)} are finished"
+                    f"stopped: {kept:,} of {count_of(len(parts), 'part')} are finished"
                     f"{' (and some were searched for duplicates)' if not kept else ''} and stay in "
                     f"{unfinished}; the same command goes on from there"
                 )
@@ -204,7 +205,7 @@ def _results(
     finished = finished_parts(unfinished, parts, keys)
     if missing := [part.number for part in parts if part.number not in finished]:
         raise MachineError(
-            f"{len(missing):,} of {count_of(parts)} are not in {unfinished}, such as "
+            f"{len(missing):,} of {count_of(len(parts), 'part')} are not in {unfinished}, such as "
             f"{part_folder(unfinished, parts[missing[0]]).name}, though all were made. Do all "
             "workers see this folder, under this path?"
         )

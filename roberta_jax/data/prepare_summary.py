@@ -13,6 +13,7 @@ from roberta_jax.data.parts import Part
 from roberta_jax.data.prepare_settings import PrepareSettings
 from roberta_jax.data.tokenizer import Tokenizer
 from roberta_jax.data.validation_split import VALIDATION
+from roberta_jax.wording import count_of
 
 # Text from which the size of the rows is estimated.
 SAMPLE_BYTES = 1 << 18
@@ -42,15 +43,10 @@ def say_size(
     needed = text_bytes * tokens // max(sample_bytes, 1) * np.dtype(dtype_of(tokenizer)).itemsize
     free = shutil.disk_usage(output.parent).free
     say(
-        f"{count_of(parts)} with about {_size(text_bytes)} of text; the rows need about "
-        f"{_size(needed)} of disk, and {_size(free)} are free"
+        f"{count_of(len(parts), 'part')} with about {_size(text_bytes)} of text; the rows need "
+        f"about {_size(needed)} of disk, and {_size(free)} are free"
         + ("; that may not be enough" if needed > free else "")
     )
-
-
-def count_of(parts: Sequence[Part]) -> str:
-    """Their number in words."""
-    return f"{len(parts):,} part{'s' if len(parts) != 1 else ''}"
 
 
 def _size(num_bytes: float) -> str:

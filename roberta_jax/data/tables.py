@@ -17,6 +17,7 @@ from roberta_jax.data.corpus import BYTE_ORDER_MARK
 from roberta_jax.data.inputs import InputFile, InputReader, Span, input_file, open_stored
 from roberta_jax.data.tfds_source import TfdsSplit, is_tfds
 from roberta_jax.errors import UserError
+from roberta_jax.wording import count_of
 
 SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", ".parquet")
 LONGEST_LINE_BYTES = 1 << 25
@@ -159,9 +160,9 @@ def _records(
         if len(values) != len(columns):
             if ragged is None:
                 raise UserError(
-                    f"{place_in_table(file.path, number)} has {len(values)} fields, and the table "
-                    f"has {len(columns)} columns: {_listed(columns)}. The line is "
-                    f"{_beginning(values)}."
+                    f"{place_in_table(file.path, number)} has {count_of(len(values), 'field')}, "
+                    f"and the table has {count_of(len(columns), 'column')}: {_listed(columns)}. "
+                    f"The line is {_beginning(values)}."
                 )
             ragged.append(number)
             continue

@@ -36,12 +36,26 @@ def site_keys(keys: jax.Array | None, site: Any) -> jax.Array | None:
 
 
 def keep_mask(keys: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
-    """The kept places [B, …, C] bool; each is kept with probability 1 - rate."""
-    middle = math.prod(shape[1:-1])
-    places = mix(jnp.arange(middle, dtype=jnp.uint32)).reshape(1, *shape[1:-1], 1)
+    """The kept places [B, …, C] bool; each is kept with probability 1 - rate.
+
+    What happens to a place does not depend on how long the axes are: rows that are filled up
+    further keep their masks. There are up to two axes between the first and the last.
+    """
+    places = mix(_place_numbers(shape[1:-1]))[None, ..., None]
     rows = mix(keys.reshape(-1, *(1,) * (len(shape) - 1)) + places)  # [B, …, 1]
     columns = mix(jnp.arange(shape[-1], dtype=jnp.uint32) + jnp.uint32(0xC2B2AE35))  # [C]
     return mix(rows + columns) >= np.uint32(round(rate * 2**32))
+
+
+def _place_numbers(shape: tuple[int, ...]) -> jax.Array:
+    """A number of its own for every place of the axes in the middle, uint32 of that shape."""
+    if len(shape) < 2:
+        return jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
+    outer, inner = shape  # Such as heads and queries of attention.
+    assert max(shape) <= 1 << 16
+    # 2^16 apart, whatever the length of the inner axis is.
+    rows = jnp.arange(outer, dtype=jnp.uint32)[:, None] << 16
+    return rows + jnp.arange(inner, dtype=jnp.uint32)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -13,6 +13,8 @@ from roberta_jax.encoder.model import Encoder, Params, bind_weights, weights_of
 # What a task asks of a row: one of C classes (or one number), a score as one of several choices,
 # the first and the last token of an answer, a class for every token.
 TASKS = ("classification", "choice", "span", "tokens")
+# Those whose head reads `<s>`: a `SentenceHead`.
+SENTENCE_TASKS = ("classification", "choice")
 # The number of the dropout site of the head; those of the layers are small numbers.
 _HEAD_SITE = 2**20
 
@@ -52,7 +54,7 @@ class TaskModel(Encoder):
         embedding_key, layers_key, head_key = jax.random.split(key, 3)
         super().__init__(config, embedding_key=embedding_key, layers_key=layers_key)
         rngs, outputs, rate = nnx.Rngs(head_key), head.num_outputs, head.dropout_rate
-        if head.task in ("classification", "choice"):
+        if head.task in SENTENCE_TASKS:
             # RoBERTa drops the vector of `<s>` before the dense layer of its classifier, but not
             # before the pooler, on which its multiple choice, and all of BERT, is built.
             pooled = head.task == "choice" or config.position_offset == 0

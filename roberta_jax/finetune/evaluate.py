@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import jax
@@ -17,10 +17,11 @@ from roberta_jax.finetune.objective import TaskObjective
 from roberta_jax.finetune.rows import BatchMaker, SplitRows
 from roberta_jax.finetune.state import over_seeds
 from roberta_jax.parallel.mesh import num_batch_shards
-from roberta_jax.tasks.batches import evaluation_batches, padded_lengths, row_lengths
+from roberta_jax.tasks.batches import padded_lengths, row_lengths
 from roberta_jax.tasks.examples import QuestionExample
 from roberta_jax.tasks.features import TaskRows
 from roberta_jax.tasks.predictions import Outputs, Predictions, decide
+from roberta_jax.tasks.results_table import score_title
 from roberta_jax.tasks.scores import score
 from roberta_jax.tasks.squad_scores import choose_threshold
 from roberta_jax.tasks.task import Task
@@ -53,11 +54,7 @@ def make_predictor(objective: TaskObjective, maker: BatchMaker, num_seeds: int) 
 
     def predict(params: Params, rows: TaskRows) -> tuple[list[Outputs], list[float]]:
         collected = [_Collected(len(rows), rows.group_size) for _ in range(num_seeds)]
-        lengths = row_lengths(rows)
-        batch_size = _batch_size(lengths, maker, rows.group_size)
-        for numbers, length in evaluation_batches(
-            lengths, batch_size=batch_size, max_length=maker.max_length
-        ):
+        for numbers, length, batch_size in _batches(rows, maker):
             batch = maker.placed(maker.assemble(rows, numbers, length, batch_size))
             scores, answerable, sums = jax.device_get(run(params, batch))
             for seed, found in enumerate(collected):
@@ -75,16 +72,24 @@ def make_predictor(objective: TaskObjective, maker: BatchMaker, num_seeds: int) 
     return predict
 
 
-def _batch_size(lengths: np.ndarray, maker: BatchMaker, group_size: int) -> int:
-    """Predictions at once: by the longest shape, and few enough for few rows.
+def _batches(rows: TaskRows, maker: BatchMaker) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Every prediction once: numbers of predictions, padded length, and rows of the batch.
 
-    Powers of two, so that a model that is asked many times has few programs.
+    The longest come first: what does not fit into memory shows at once. Batches of shorter rows
+    have more of them, but few for few rows: powers of two, so that a model that is asked many times
+    has few programs.
     """
+    lengths = row_lengths(rows)
+    order = np.argsort(-lengths, kind="stable")
+    padded = padded_lengths(maker.max_length)
     shards = num_batch_shards(maker.mesh)
-    longest = next(each for each in padded_lengths(maker.max_length) if each >= lengths.max())
-    rows = max(TOKENS_PER_BATCH // (longest * group_size), 1)
     needed = 1 << (-(-len(lengths) // shards) - 1).bit_length()
-    return shards * min(rows, needed)
+    begin = 0
+    while begin < len(order):
+        length = next(each for each in padded if each >= lengths[order[begin]])
+        batch_size = shards * min(max(TOKENS_PER_BATCH // (length * rows.group_size), 1), needed)
+        yield order[begin : begin + batch_size], length, batch_size
+        begin += batch_size
 
 
 class _Collected:
@@ -137,22 +142,20 @@ class TaskEvaluation:
       losses: of the first dev split, by seed.
       scores: by seed: split → name → fraction.
       thresholds: by seed, of a task with unanswerable questions; chosen on the first dev split.
+      left_out: updates so far that were not finite, by seed; () where they were not counted.
     """
 
     task: Task
     losses: Sequence[float]
     scores: Sequence[dict[str, dict[str, float]]]
     thresholds: Sequence[float | None]
+    left_out: Sequence[int] = ()
 
     @property
     def loss_nats(self) -> float:
-        """The mean over seeds."""
-        return statistics.fmean(self.losses)
-
-    def deciding(self) -> np.ndarray:
-        """[S] float32, the score by which models are chosen."""
-        split, name = self.task.dev[0], self.task.scores[0]
-        return np.array([scores[split][name] for scores in self.scores], np.float32)
+        """The mean over the seeds that have a finite one; NaN without any."""
+        finite = [loss for loss in self.losses if math.isfinite(loss)]
+        return statistics.fmean(finite) if finite else math.nan
 
     def entry(self) -> dict[str, Any]:
         """The values of a line of the record: medians over the seeds."""
@@ -162,25 +165,30 @@ class TaskEvaluation:
             for name in self.task.scores
             if name in self.scores[0][split]
         }
-        return {"loss_nats": self.loss_nats, **medians, "seeds": list(self.scores)}
+        entry = {"loss_nats": self.loss_nats, **medians, "seeds": list(self.scores)}
+        if any(self.left_out):
+            entry["updates_left_out"] = list(self.left_out)
+        return entry
 
     def text(self) -> str:
         """What is said of it."""
-        split, name = self.task.dev[0], self.task.scores[0]
-        values = [scores[split][name] for scores in self.scores]
-        text = f"{split} {name} {100 * statistics.median(values):.1f}"
-        if len(values) > 1:
-            text += (
-                f" (median of {len(values)} seeds, {100 * min(values):.1f} to "
-                f"{100 * max(values):.1f})"
-            )
-        return f"{text}, loss {self.loss_nats:.4f}"
+        name, parts = self.task.scores[0], list[str]()
+        for split in self.task.dev:
+            values = [scores[split][name] for scores in self.scores]
+            text = f"{split} {score_title(name)} {100 * statistics.median(values):.1f}"
+            if len(values) > 1:
+                of = "" if parts else f"median of {len(values)} seeds, "
+                text += f" ({of}{100 * min(values):.1f} to {100 * max(values):.1f})"
+            parts.append(text)
+        return f"{', '.join(parts)}, loss {self.loss_nats:.4f}"
 
 
 def evaluate_seeds(
     task: Task, splits: Sequence[SplitRows], params: Params, predict: Predictor
 ) -> tuple[TaskEvaluation, list[list[Predictions]]]:
     """The scores of all seeds on the dev splits, in the order of `task.dev`.
+
+    A seed whose outputs are not all finite has diverged: it says nothing, and its scores are 0.
 
     Returns:
       The scores, and the predictions by split and seed.
@@ -191,16 +199,33 @@ def evaluate_seeds(
     all_predictions = []
     for split in splits:
         outputs, split_losses = predict(params, split.rows)
-        found = [decide(task, split.examples, split.rows, output) for output in outputs]
+        finite = [_is_finite(output) for output in outputs]
+        found = [
+            decide(task, split.examples, split.rows, output if known else _zeros(output))
+            for output, known in zip(outputs, finite, strict=True)
+        ]
         all_predictions.append(found)
         if split is splits[0]:
             losses, scores = split_losses, [{} for _ in found]
             thresholds = [_threshold(task, split, each) for each in found]
         for seed, each in enumerate(found):
-            scores[seed][split.name] = score(
-                task, split.examples, each, no_answer_threshold=thresholds[seed]
-            )
+            values = score(task, split.examples, each, no_answer_threshold=thresholds[seed])
+            scores[seed][split.name] = values if finite[seed] else dict.fromkeys(values, 0.0)
     return TaskEvaluation(task, losses, scores, thresholds), all_predictions
+
+
+def _is_finite(outputs: Outputs) -> bool:
+    answerable = () if outputs.answerable is None else (outputs.answerable,)
+    return all(np.isfinite(value).all() for value in (*outputs.values, *answerable))
+
+
+def _zeros(outputs: Outputs) -> Outputs:
+    """Of the same shapes."""
+    values = outputs.values
+    return Outputs(
+        np.zeros_like(values) if isinstance(values, np.ndarray) else [*map(np.zeros_like, values)],
+        None if outputs.answerable is None else np.zeros_like(outputs.answerable),
+    )
 
 
 def _threshold(task: Task, split: SplitRows, predictions: Predictions) -> float | None:

@@ -3,46 +3,45 @@
 One trial, with its loop, is in `trial`.
 """
 
-import contextlib
 import dataclasses
 import pathlib
-import shutil
 from collections.abc import Sequence
 
 import jax
 
 from roberta_jax.config import FinetuneConfig
-from roberta_jax.data.output_folder import local_path, new_folder
+from roberta_jax.data.output_folder import local_path
 from roberta_jax.encoder.task_model import abstract_task_params
 from roberta_jax.errors import INTERRUPTED, UserError
-from roberta_jax.finetune.model_folder import MODEL_FOLDER, RowLimits
+from roberta_jax.finetune.conclusion import (
+    keep_best,
+    one_class_only,
+    result_of,
+    say_result,
+    write_task_result,
+)
+from roberta_jax.finetune.model_folder import RowLimits
 from roberta_jax.finetune.objective import TaskObjective, head_of
 from roberta_jax.finetune.predict import predict_splits
-from roberta_jax.finetune.rows import BatchMaker, SplitRows, share_of
-from roberta_jax.finetune.source import StartingEncoder, open_encoder
+from roberta_jax.finetune.rows import BatchMaker, SplitRows, cut_texts, share_of
+from roberta_jax.finetune.source import StartingEncoder, for_this_machine, open_encoder
 from roberta_jax.finetune.task_data import load_task
-from roberta_jax.finetune.trial import TaskRun, Trial, TrialOutcome, run_trial
+from roberta_jax.finetune.task_run import TaskRun, Trial
+from roberta_jax.finetune.trial import run_trial
+from roberta_jax.finetune.trial_record import earlier_outcomes
 from roberta_jax.parallel.host_memory import keep_freed_memory
 from roberta_jax.parallel.mesh import check_batch, make_mesh
-from roberta_jax.report.finetuning import write_finetuning_report
+from roberta_jax.tasks.catalogue import TASKS, find_task
 from roberta_jax.tasks.examples import TRAIN, Splits
 from roberta_jax.tasks.features import make_rows
-from roberta_jax.tasks.results import (
-    RESULTS_FILE,
-    TaskResult,
-    TrialResult,
-    read_results,
-    task_result,
-    write_results,
-)
-from roberta_jax.tasks.results_table import write_table
+from roberta_jax.tasks.finetuned_folder import MODEL_FOLDER, TRIALS_FOLDER
 from roberta_jax.tasks.scores import check_scores
 from roberta_jax.tasks.task import Task
 from roberta_jax.train import workdir as workdir_lib
 from roberta_jax.train.console import RunConsole
 from roberta_jax.train.programs import kept_programs
+from roberta_jax.wording import count_of
 
-TRIALS_FOLDER = "trials"
 PREDICTIONS_FOLDER = "predictions"
 # Models with fewer parameters are trained with all seeds side by side.
 SMALL_PARAMETERS = 20_000_000
@@ -72,6 +71,7 @@ def finetune(
       UserError: something that the user can mend; nothing was changed.
     """
     config.validate()
+    config = dataclasses.replace(config, model=for_this_machine(config.model))
     workdir = local_path(workdir)
     if resume not in ("auto", "never"):
         raise UserError(f"--resume={resume} is not understood. Use auto or never.")
@@ -101,6 +101,7 @@ def finetune(
         RunConsole() as console,
     ):
         train, dev, notes = _rows(task, splits, config, start, limits)
+        notes += _mostly_cut(task, (train, *dev), limits, start.config.max_positions)
         head = head_of(task, dropout_rate=config.model.head_dropout_rate)
         run = TaskRun(
             task=task,
@@ -135,15 +136,29 @@ def finetune(
                 console.say("interrupted; the same command goes on from here")
                 return INTERRUPTED
             outcomes.append(outcome)
+        earlier = earlier_outcomes(folder / TRIALS_FOLDER, outcomes)
+        if earlier:
+            names = ", ".join(outcome.trial.name for outcome in earlier)
+            console.say(f"trials of before count as well: {names}")
+        outcomes += earlier
 
         # ---- What came of it --------------------------------------------------------------------
-        result = _result(run, outcomes, notes, num_parameters, init_from)
-        _keep_best(outcomes, result, folder)
-        _write_results(workdir, result)
+        result = result_of(run, outcomes, notes, num_parameters, init_from)
+        if remark := one_class_only(outcomes, result):
+            console.say(f"note: {remark}")
+            result = dataclasses.replace(result, notes=(*result.notes, remark))
+        keep_best(outcomes, result, folder)
+        write_task_result(workdir, result)
         test = {name: splits.splits[name] for name in task.test if name in splits.splits}
-        for path in predict_splits(folder / MODEL_FOLDER, test, folder / PREDICTIONS_FOLDER, mesh):
+        files, test_scores = predict_splits(
+            folder / MODEL_FOLDER, test, folder / PREDICTIONS_FOLDER, mesh
+        )
+        for path in files:
             console.say(f"predictions: {path}")
-        _say_result(result, console)
+        if test_scores:  # Only now: nothing is chosen by them.
+            result = dataclasses.replace(result, test_scores=test_scores)
+            write_task_result(workdir, result)
+        say_result(result, console)
         console.say(f"results: {workdir / 'results.md'}, {workdir / 'report.html'}")
     return 0
 
@@ -172,21 +187,26 @@ def _rows(
 ) -> tuple[SplitRows, tuple[SplitRows, ...], tuple[str, ...]]:
     """The training rows, those of the dev splits, and what a reader of the figures must know."""
     notes = list(splits.notes)
+    # Of random weights, `init_from` says enough.
+    if task.starts_from and start.params and start.finetuned_for != task.starts_from:
+        first = find_task(task.starts_from).title
+        begins = find_task(start.finetuned_for).title if start.finetuned_for in TASKS else ""
+        notes.append(
+            f"begins with {f'the model of {begins}' if begins else 'the encoder as it is'}, not "
+            f"with one that was fine-tuned for {first}, as the published figures of {task.title} do"
+        )
 
     def rows_of(name: str) -> SplitRows:
         examples = splits.splits[name]
         if name == TRAIN and config.data.train_share < 1:
             examples = share_of(examples, config.data.train_share, seed=config.seed)
             notes.append(
-                f"trained on {len(examples):,} examples, {config.data.train_share:.1%} of those "
-                "that are there"
+                f"trained on {count_of(len(examples), 'example')}, {config.data.train_share:.1%} "
+                "of those that are there"
             )
         rows = make_rows(task, examples, start.tokenizer, **dataclasses.asdict(limits))
-        if rows.num_cut:
-            notes.append(
-                f"{name}: {rows.num_cut:,} of {len(rows.ids):,} rows were cut to "
-                f"{limits.max_length} tokens"
-            )
+        if text := cut_texts(task, rows, limits):
+            notes.append(f"{name}: {text}; they were cut")
         if rows.num_unreachable:
             notes.append(
                 f"{name}: {rows.num_unreachable:,} answers are wholly in no window of "
@@ -196,6 +216,22 @@ def _rows(
 
     train, dev = rows_of(TRAIN), tuple(rows_of(name) for name in task.dev)
     return train, dev, tuple(notes)
+
+
+def _mostly_cut(
+    task: Task, splits: Sequence[SplitRows], limits: RowLimits, longest: int
+) -> tuple[str, ...]:
+    """A sentence where most of what is read is not read to its end; none where it is."""
+    if task.kind == "span":  # A passage is read in windows, to its end.
+        return ()
+    names = [split.name for split in splits if 2 * split.rows.num_cut > len(split.rows)]
+    if not names:
+        return ()
+    if limits.max_length < longest:
+        remedy = f"raise --max_length; this model takes up to {longest} tokens"
+    else:
+        remedy = "this model takes no longer rows; pretrain one with more encoder.max_positions"
+    return (f"most texts of {' and '.join(names)} are not read to their end: {remedy}",)
 
 
 def _trials(config: FinetuneConfig, num_parameters: int) -> list[Trial]:
@@ -227,98 +263,3 @@ def _announce(run: TaskRun, num_parameters: int, notes: Sequence[str], console: 
     console.say(f"{run.task.title}: {sizes} examples; rows of at most {run.limits.max_length}")
     for note in notes:
         console.say(f"note: {note}")
-
-
-def _result(
-    run: TaskRun,
-    outcomes: Sequence[TrialOutcome],
-    notes: tuple[str, ...],
-    num_parameters: int,
-    init_from: str,
-) -> TaskResult:
-    """The trials of one rate and batch size together, and the confusion of the best one."""
-    together: dict[tuple[float, int], list[TrialOutcome]] = {}
-    for outcome in outcomes:
-        key = (outcome.trial.learning_rate, outcome.trial.batch_size)
-        together.setdefault(key, []).append(outcome)
-    trials = [
-        TrialResult(
-            learning_rate=rate,
-            batch_size=batch_size,
-            epochs=run.config.fit.epochs,
-            seeds=tuple(seed for outcome in group for seed in outcome.seeds),
-            num_train=len(run.train.rows),
-        )
-        for (rate, batch_size), group in together.items()
-    ]
-    result = task_result(
-        run.task,
-        trials,
-        notes=notes,
-        num_cut=run.train.rows.num_cut,
-        init_from="" if run.config.model.random_weights else init_from,
-        num_parameters=num_parameters,
-    )
-    confusion = _confusion(outcomes, result)
-    rows = None if confusion is None else tuple(map(tuple, confusion))
-    return dataclasses.replace(result, confusion=rows)
-
-
-def _confusion(outcomes: Sequence[TrialOutcome], result: TaskResult) -> list[list[int]] | None:
-    """That of the seed that stands for the best trial."""
-    best, seed = result.best_trial(), result.median_seed()
-    for outcome in outcomes:
-        trial = outcome.trial
-        if (trial.learning_rate, trial.batch_size) == (best.learning_rate, best.batch_size):
-            for found, confusion in zip(outcome.seeds, outcome.confusions, strict=True):
-                if found.seed == seed.seed:
-                    return confusion
-    return None
-
-
-def _keep_best(outcomes: Sequence[TrialOutcome], result: TaskResult, folder: pathlib.Path) -> None:
-    """The model of the best seed of the best trial becomes that of the task."""
-    best = result.best_trial()
-    split, score = result.decided_by
-    outcome = max(
-        (
-            each
-            for each in outcomes
-            if (each.trial.learning_rate, each.trial.batch_size)
-            == (best.learning_rate, best.batch_size)
-        ),
-        key=lambda each: max(seed.scores[split][score] for seed in each.seeds),
-    )
-    with new_folder(folder / MODEL_FOLDER) as partial:
-        shutil.copytree(outcome.folder, partial, dirs_exist_ok=True)
-
-
-def _write_results(workdir: pathlib.Path, result: TaskResult) -> None:
-    """The results of this task beside those of the others of the workdir."""
-    others: list[TaskResult] = []
-    if (workdir / RESULTS_FILE).exists():
-        with contextlib.suppress(UserError):  # Written anew; every trial has its own file.
-            others = [each for each in read_results(workdir) if each.name != result.name]
-    results = [*others, result]
-    write_results(workdir, results)
-    write_table(workdir, results)
-    write_finetuning_report(workdir)
-
-
-def _say_result(result: TaskResult, console: RunConsole) -> None:
-    best = result.best_trial()
-    for split, scores in result.figures().items():
-        figures = ", ".join(
-            f"{name} {100 * spread.median:.1f}"
-            + (
-                f" ({100 * spread.min:.1f} to {100 * spread.max:.1f})"
-                if len(best.seeds) > 1
-                else ""
-            )
-            for name, spread in scores.items()
-        )
-        seeds = f", median of {len(best.seeds)} seeds" if len(best.seeds) > 1 else ""
-        console.say(
-            f"{result.title} {split}: {figures}{seeds}, rate {best.learning_rate:g}, batch "
-            f"{best.batch_size}"
-        )

@@ -16,6 +16,7 @@ from roberta_jax.errors import TruncationWarning, UserError
 from roberta_jax.finetune.foreign_task import read_foreign_task_model
 from roberta_jax.finetune.model_folder import TaskModelFolder, find_task_model, read_task_model
 from roberta_jax.finetune.predict import Predictor
+from roberta_jax.finetune.rows import cut_texts
 from roberta_jax.interop.huggingface import is_huggingface_folder
 from roberta_jax.interop.import_model import what_is_wrong
 from roberta_jax.parallel.mesh import make_mesh
@@ -30,10 +31,11 @@ from roberta_jax.tasks.examples import (
 from roberta_jax.tasks.features import TaskRows
 from roberta_jax.tasks.glue import num_texts
 from roberta_jax.tasks.predictions import Predictions
-from roberta_jax.tasks.race import with_option
+from roberta_jax.tasks.race import passage_text, with_option
 from roberta_jax.tasks.submission import answers_given
 from roberta_jax.tasks.task import Task
 from roberta_jax.train.workdir import CONFIG_FILE
+from roberta_jax.wording import count_of
 
 # What is done with each kind of task, for the message to somebody who asks for something else.
 _USES = {
@@ -176,7 +178,7 @@ class FinetunedModel:
         Args:
           question: where it has a `_`, the option takes its place.
           options: two or more, all different.
-          passage: what the question is about.
+          passage: what the question is about; its line breaks count as blanks.
           strict: refuse texts that are too long, instead of cutting them with a warning.
 
         Raises:
@@ -189,7 +191,8 @@ class FinetunedModel:
                 f"The options are {list(options)}; there must be two at least, each once."
             )
         whole = tuple(with_option(question, option) for option in options)
-        found = self.predictions([ChoiceExample("0", passage, whole, None)], strict=strict)
+        example = ChoiceExample("0", passage_text(passage), whole, None)
+        found = self.predictions([example], strict=strict)
         assert found is not None and found.probabilities is not None
         return _chosen(options, found.probabilities[0].tolist())
 
@@ -205,23 +208,12 @@ class FinetunedModel:
             return self._predictor(examples, rows)
 
     def _tell_of_cut(self, rows: TaskRows, *, strict: bool) -> None:
-        if not rows.num_cut:
+        text = cut_texts(self.task, rows, self._predictor.model.limits)
+        if not text:
             return
-        limits = self._predictor.model.limits
-        what, most = {
-            "span": ("windows have a question that is", f"{limits.max_question_tokens:,}"),
-            "choice": (
-                "options with their passages are",
-                f"{limits.max_option_tokens:,} of question and option, in all {self.max_tokens:,}",
-            ),
-        }.get(self.task.kind, ("texts are", f"{self.max_tokens:,}"))
-        text = (
-            f"{rows.num_cut:,} of {len(rows.ids):,} {what} too long for this model, which reads at "
-            f"most {most} tokens"
-        )
         if strict:
-            raise UserError(f"{text}. Shorten them, or let them be cut.")
-        warnings.warn(f"{text}: they were cut.", TruncationWarning, stacklevel=4)
+            raise UserError(f"{text}. Shorten what is too long, or let it be cut.")
+        warnings.warn(f"{text}; what is beyond was cut off.", TruncationWarning, stacklevel=4)
 
     def _labelled_words(
         self, texts: Sequence[str | Sequence[str]], pairs: Sequence[str] | None, *, strict: bool
@@ -246,16 +238,21 @@ class FinetunedModel:
     ) -> list[TextExample]:
         if self.num_texts == 2 and pairs is None:
             raise UserError(
-                f"{self.task.title} is about pairs of texts; give the second text of each too."
+                f"{self.task.title} is about pairs of texts; give the second text of each too, by "
+                "--text_pair (from Python: pairs)."
             )
         if self.num_texts == 1 and pairs is not None:
-            raise UserError(f"{self.task.title} is about single texts; leave the second ones out.")
+            raise UserError(
+                f"{self.task.title} is about single texts; leave the second ones out (--text_pair, "
+                "from Python: pairs)."
+            )
         if pairs is None:
             return [TextExample(str(i), (text,), None) for i, text in enumerate(texts)]
         pairs = _texts(pairs, "pairs")
         if len(pairs) != len(texts):
             raise UserError(
-                f"There are {len(texts)} texts and {len(pairs)} second ones; each must have one."
+                f"Given: {count_of(len(texts), 'text')} and {count_of(len(pairs), 'second one')}"
+                " (--text_pair, from Python: pairs); each must have one."
             )
         both = enumerate(zip(texts, pairs, strict=True))
         return [TextExample(str(i), pair, None) for i, pair in both]
@@ -276,8 +273,8 @@ def question_examples(questions: Sequence[str], passages: Sequence[str]) -> list
     """
     if len(questions) != len(passages):
         raise UserError(
-            f"There are {len(questions)} questions and {len(passages)} passages; each question "
-            "must have one."
+            f"Given: {count_of(len(questions), 'question')} and "
+            f"{count_of(len(passages), 'passage')}; each question must have one."
         )
     for number, pair in enumerate(zip(questions, passages, strict=True)):
         for what, text in zip(("question", "passage"), pair, strict=True):

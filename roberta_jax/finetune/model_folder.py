@@ -22,11 +22,10 @@ from roberta_jax.encoder.model import Params
 from roberta_jax.encoder.task_model import TaskHead, abstract_task_params
 from roberta_jax.errors import UserError
 from roberta_jax.finetune.objective import head_of
+from roberta_jax.tasks.finetuned_folder import MODEL_FOLDER, TASK_FILE
 from roberta_jax.tasks.task import Task
 from roberta_jax.train.workdir import CHECKPOINTS_FOLDER, TOKENIZER_FOLDER
 
-TASK_FILE = "task.json"
-MODEL_FOLDER = "model"  # In the folder of a task in a fine-tuning workdir.
 _FORMAT = 1
 
 

@@ -16,6 +16,7 @@ from roberta_jax.finetune.rows import BatchMaker
 from roberta_jax.tasks.examples import Example
 from roberta_jax.tasks.features import TaskRows, make_rows
 from roberta_jax.tasks.predictions import Predictions, decide
+from roberta_jax.tasks.scores import can_be_scored, score
 from roberta_jax.tasks.submission import write_predictions
 
 
@@ -74,7 +75,7 @@ def predict_splits(
     splits: Mapping[str, Sequence[Example]],
     output: pathlib.Path,
     mesh: Mesh,
-) -> list[epath.Path]:
+) -> tuple[list[epath.Path], dict[str, dict[str, float]]]:
     """Writes the predictions of a model for whole splits, in the format of its task.
 
     Args:
@@ -84,21 +85,20 @@ def predict_splits(
       mesh: under which this is called.
 
     Returns:
-      The files.
+      The files; and of the splits that have labels, split → score → value.
     """
+    files: list[epath.Path] = []
+    scores: dict[str, dict[str, float]] = {}
     if not splits:
-        return []
+        return files, scores
     model = read_task_model(folder, mesh)
     predictor = Predictor(model, mesh)
-    return [
-        path
-        for name, examples in splits.items()
-        for path in write_predictions(
-            output,
-            model.task,
-            name,
-            examples,
-            predictor(examples),
-            no_answer_threshold=model.no_answer_threshold,
+    threshold = model.no_answer_threshold
+    for name, examples in splits.items():
+        found = predictor(examples)
+        files += write_predictions(
+            output, model.task, name, examples, found, no_answer_threshold=threshold
         )
-    ]
+        if can_be_scored(model.task, examples):
+            scores[name] = score(model.task, examples, found, no_answer_threshold=threshold)
+    return files, scores

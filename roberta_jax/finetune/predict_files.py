@@ -1,17 +1,20 @@
 """Predictions of a fine-tuned model for a table, or for the files of its published task."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
 from roberta_jax.data.output_folder import local_path, new_folder
 from roberta_jax.errors import UserError
 from roberta_jax.finetune.finetuned_model import FinetunedModel, load_task, question_examples
+from roberta_jax.finetune.task_data import check_file
 from roberta_jax.tasks.catalogue import TASKS, find_task
 from roberta_jax.tasks.examples import Example, TextExample
 from roberta_jax.tasks.load import load_splits
 from roberta_jax.tasks.submission import check_table_name, write_predictions, write_table
 from roberta_jax.tasks.task import Task
 from roberta_jax.tasks.user_table import Columns, read_examples
+from roberta_jax.wording import count_of
 
 # Where the model does not remember columns: as in SQuAD for questions.
 _TEXT, _QUESTION, _PASSAGE = "text", "question", "context"
@@ -33,7 +36,8 @@ def predict_table(
 
     Args:
       model: as for `load_task`.
-      table: a file that `data.tables.read_table` reads.
+      table: a file that `data.tables.read_table` reads; its column "id", where it has one, names
+        the predictions, as `read_examples` says.
       output: the file to write, .jsonl or .tsv; its columns are in `tasks.submission.write_table`.
       text: column of the text, or of the question; "" for the one that the model was fine-tuned
         with, where it is known, otherwise "text" ("question").
@@ -49,6 +53,7 @@ def predict_table(
     """
     target = _new_output(output)
     check_table_name(target)
+    check_file("input", table)
     loaded = load_task(model, task=task, no_answer_threshold=no_answer_threshold)
     examples = _table_examples(loaded, table, text, text_pair)
     found = loaded.predictions(examples, strict=strict)
@@ -56,7 +61,7 @@ def predict_table(
     write_table(
         target, loaded.task, examples, found, no_answer_threshold=loaded.no_answer_threshold
     )
-    say(f"{len(examples):,} predictions of {loaded.task.title} written to {target}")
+    say(f"{count_of(len(examples), 'prediction')} of {loaded.task.title} written to {target}")
 
 
 def predict_data(
@@ -96,12 +101,20 @@ def predict_data(
             "--task=NAME to say which published task it is a model of."
         )
     published = find_task(loaded.task.name)
-    splits = load_splits(published, data, for_training=False)
-    chosen = _splits(published, list(splits.splits), split, data)
+    # Another split may be large, or damaged, and has no say in the predictions.
+    splits = load_splits(
+        published,
+        data,
+        for_training=False,
+        choose=lambda there: _splits(published, there, split, data),
+    )
     for note in splits.notes:
         say(f"note: {note}")
     written = []
-    predictions = {name: loaded.predictions(splits.splits[name], strict=strict) for name in chosen}
+    predictions = {
+        name: loaded.predictions(examples, strict=strict)
+        for name, examples in splits.splits.items()
+    }
     with new_folder(target) as partial:
         for name, found in predictions.items():
             assert found is not None  # The loaders refuse an empty split.
@@ -116,7 +129,7 @@ def predict_data(
             written += [(name, path.name) for path in paths]
     for name, file in written:
         count = len(splits.splits[name])
-        say(f"{published.title} {name}, {count:,} predictions written to {target / file}")
+        say(f"{published.title} {name}, {count_of(count, 'prediction')} written to {target / file}")
 
 
 def _new_output(output: str | pathlib.Path) -> pathlib.Path:
@@ -137,9 +150,15 @@ def _table_examples(
         )
     if task.kind == "span":
         names = Columns(text=text or _QUESTION, second_text=text_pair or _PASSAGE, label="")
-        rows = read_examples(task, names, table, has_labels=False)
-        pairs = [row.texts for row in rows if isinstance(row, TextExample)]
-        return question_examples([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+        found = read_examples(task, names, table, has_labels=False)
+        rows = [row for row in found if isinstance(row, TextExample)]
+        questions = question_examples(
+            [row.texts[0] for row in rows], [row.texts[1] for row in rows]
+        )
+        return [
+            dataclasses.replace(question, id=row.id)
+            for question, row in zip(questions, rows, strict=True)
+        ]
     first = text or columns.get("text", _TEXT)
     second = text_pair or columns.get("text_pair", "")
     if model.num_texts == 2 and not second:

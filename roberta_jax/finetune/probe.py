@@ -151,13 +151,14 @@ def _finetuned(
     optimizer = make_optimizer(run.optimizer)
     rate = make_schedule(run.schedule, plan.stretches)
     whole = NamedSharding(maker.mesh, P())
-    seeds = jnp.array([_SEED], jnp.uint32)
+    # The schedule has the peak.
+    seeds, peak = jnp.array([_SEED], jnp.uint32), jnp.float32(1)
     begin = jax.jit(
         lambda params: init_finetune_state(objective, optimizer, params, seeds),
         out_shardings=whole,
     )
     step = jax.jit(
-        make_finetune_step(objective, optimizer, rate, [_SEED]),
+        make_finetune_step(objective, optimizer, rate),
         out_shardings=whole,
         donate_argnums=0,
     )
@@ -168,7 +169,7 @@ def _finetuned(
         state = begin(kept)
         batches = maker.training(train.rows, [_SEED], batch_size=config.batch_size, first_step=0)
         for _ in range(steps):
-            state, _ = step(state, next(batches))
+            state, _ = step(state, next(batches), seeds, peak)
         judged = dataclasses.replace(task, dev=task.dev[:1])
         evaluation, _ = evaluate_seeds(judged, [dev], state.run.params, predict)
         return evaluation.scores[0][dev.name]

@@ -9,10 +9,13 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from roberta_jax.finetune.model_folder import RowLimits
 from roberta_jax.parallel.mesh import BATCH_AXES
 from roberta_jax.tasks.batches import Batches, TaskBatch, assemble, row_lengths
 from roberta_jax.tasks.examples import Example
 from roberta_jax.tasks.features import TaskRows
+from roberta_jax.tasks.task import Task
+from roberta_jax.wording import count_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +35,27 @@ def share_of(examples: Sequence[Example], share: float, *, seed: int) -> list[Ex
     order = np.random.Generator(np.random.Philox(key=[seed, 1])).permutation(len(examples))
     count = max(1, round(share * len(examples)))
     return [examples[number] for number in sorted(order[:count])]
+
+
+def cut_texts(task: Task, rows: TaskRows, limits: RowLimits) -> str:
+    """How many texts of which kind were too long, and for what; "" where none was.
+
+    It ends without a full stop, before what is done about it.
+    """
+    if not rows.num_cut:
+        return ""
+    total, most = len(rows.ids), f"{limits.max_length:,}"
+    what: tuple[str, ...] = ("text",)
+    if task.kind == "span":
+        total = rows.windows[-1].example + 1  # Every question has a window.
+        what, most = ("question",), f"{limits.max_question_tokens:,}"
+    elif task.kind == "choice":
+        what = ("option with its passage", "options with their passages")
+        most = f"{limits.max_option_tokens:,} of question and option, in all {limits.max_length:,}"
+    return (
+        f"{rows.num_cut:,} of {count_of(total, *what)} {'is' if rows.num_cut == 1 else 'are'} too "
+        f"long for this model, which reads at most {most} tokens"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

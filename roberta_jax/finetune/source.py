@@ -2,9 +2,11 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import jax
-from jax.sharding import Mesh
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
 
 from roberta_jax.config import EncoderConfig, TaskModelConfig
 from roberta_jax.data.output_folder import local_path
@@ -14,7 +16,13 @@ from roberta_jax.encoder.model import Params
 from roberta_jax.finetune.model_folder import find_task_model, read_task_model
 from roberta_jax.inference.source import open_source
 from roberta_jax.interop.export_model import origin_family
-from roberta_jax.interop.huggingface import family_of
+from roberta_jax.interop.huggingface import (
+    family_of,
+    is_huggingface_folder,
+    read_huggingface_encoder,
+)
+from roberta_jax.interop.weights import ENCODER_BRANCHES
+from roberta_jax.parallel.tables import spec_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +31,11 @@ class StartingEncoder:
 
     Attributes:
       config: its shape, with the dropout of the run.
-      params: the branches "embedding" and "layers"; {} where the weights are to be drawn.
+      params: the branches "embedding" and "layers", and "pooler" of a model that has learned to
+        tell next sentences: the dense layer on `<s>`. {} where the weights are to be drawn.
       tokenizer: its vocabulary.
       family: the architecture of transformers.
+      finetuned_for: the name of the task that it was fine-tuned for here; "" for none.
       description: where it comes from.
     """
 
@@ -33,7 +43,16 @@ class StartingEncoder:
     params: Params
     tokenizer: Tokenizer
     family: str
+    finetuned_for: str
     description: str
+
+
+def for_this_machine(settings: TaskModelConfig) -> TaskModelConfig:
+    """The settings with the type that `compute_dtype="auto"` stands for here."""
+    if settings.compute_dtype != "auto":
+        return settings
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return dataclasses.replace(settings, compute_dtype=dtype)
 
 
 def open_encoder(
@@ -42,7 +61,8 @@ def open_encoder(
     """Reads the encoder.
 
     Args:
-      source: a pretraining workdir, a Hugging Face or fairseq folder, or a fine-tuned model.
+      source: a pretraining workdir, a Hugging Face folder of any class, a fairseq folder, or a
+        fine-tuned model.
       mesh: where its weights are placed, whole on every device.
       settings: dropout and how it computes.
       task: of a fine-tuning workdir: whose model, if it is there.
@@ -51,17 +71,27 @@ def open_encoder(
       UserError: there is no model, or it cannot be read.
     """
     folder = local_path(source)
-    finetuned = find_task_model(folder, task) or find_task_model(folder)
+    finetuned, finetuned_for = find_task_model(folder, task) or find_task_model(folder), ""
     with jax.set_mesh(mesh):
         if finetuned is not None:
             model = read_task_model(finetuned, mesh)
             encoder, params, tokenizer = model.encoder, model.params, model.tokenizer
             family, description = model.family, f"{folder}, fine-tuned for {model.task.title}"
+            finetuned_for = model.task.name
+        elif is_huggingface_folder(folder):
+
+            def put(path: str, array: np.ndarray) -> Any:
+                return jax.device_put(array, NamedSharding(mesh, spec_of(path)))
+
+            foreign = read_huggingface_encoder(folder, put=put)
+            encoder, params, tokenizer = foreign.config, foreign.params, foreign.tokenizer
+            family, description = foreign.family, str(folder)
         else:
             config, params, tokenizer, step = open_source(folder, mesh)
             encoder = config.encoder
             family = origin_family(folder) or family_of(encoder, tokenizer)
             description = f"{folder}, step {step:,}" if step else str(folder)
+    settings = for_this_machine(settings)
     encoder = dataclasses.replace(
         encoder,
         embedding_dropout_rate=settings.embedding_dropout_rate,
@@ -76,5 +106,7 @@ def open_encoder(
     check_implementation(encoder)
     if settings.random_weights:
         params, description = {}, f"random weights, in the shape of {description}"
-    kept = {name: branch for name, branch in params.items() if name in ("embedding", "layers")}
-    return StartingEncoder(encoder, kept, tokenizer, family, description)
+    kept = {name: params[name] for name in (*ENCODER_BRANCHES, "pooler") if name in params}
+    if "next_sentence_head" in params:
+        kept["pooler"] = params["next_sentence_head"]["dense"]
+    return StartingEncoder(encoder, kept, tokenizer, family, finetuned_for, description)

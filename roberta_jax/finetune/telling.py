@@ -33,4 +33,8 @@ def of_finetuning(task: Task, *, num_seeds: int) -> Telling:
     def rates(phase: Phase, seconds: float) -> dict[str, float]:
         return {"examples_per_second": num_seeds * phase.batch_size / seconds}
 
-    return Telling(entry, line, rates, lambda phase: 1.0)
+    def compiled_for(batch: dict[str, Any]) -> str:
+        # Rows are filled up to one of few lengths, and each has a program of its own.
+        return f" for rows of {batch['tokens'].shape[-1]} tokens"
+
+    return Telling(entry, line, rates, lambda phase: 1.0, compiled_for)

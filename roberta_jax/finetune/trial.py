@@ -4,45 +4,41 @@ import dataclasses
 import json
 import pathlib
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from roberta_jax import config as config_lib
 from roberta_jax.checkpoint.store import CheckpointStore, Restored
 from roberta_jax.config import (
     CheckpointConfig,
     DataConfig,
     DivergenceConfig,
-    FinetuneConfig,
     PretrainConfig,
     TrainConfig,
 )
 from roberta_jax.encoder.model import Params
-from roberta_jax.errors import MachineError
-from roberta_jax.finetune.evaluate import Predictor, TaskEvaluation, evaluate_seeds, make_predictor
-from roberta_jax.finetune.model_folder import RowLimits, TaskModelFolder, write_task_model
-from roberta_jax.finetune.objective import TaskObjective
-from roberta_jax.finetune.rows import BatchMaker, SplitRows
-from roberta_jax.finetune.source import StartingEncoder
-from roberta_jax.finetune.state import (
-    FinetuneState,
-    adopt_best,
-    init_finetune_state,
-    make_finetune_step,
-)
+from roberta_jax.finetune.evaluate import Predictor, TaskEvaluation, evaluate_seeds
+from roberta_jax.finetune.model_folder import TaskModelFolder, write_task_model
+from roberta_jax.finetune.programs import TrialPrograms, explained_memory
+from roberta_jax.finetune.state import FinetuneState
+from roberta_jax.finetune.task_run import TaskRun, Trial, TrialOutcome
 from roberta_jax.finetune.telling import of_finetuning
-from roberta_jax.finetune.trial_settings import SETTINGS_FILE, check_settings
-from roberta_jax.optim.optimizer import Optimizer, make_optimizer
-from roberta_jax.optim.schedule import make_schedule
+from roberta_jax.finetune.trial_record import (
+    BEST_FOLDER,
+    SETTINGS_FILE,
+    TRIAL_FILE,
+    check_settings,
+    check_with_others,
+    read_outcome,
+    settings_of,
+)
 from roberta_jax.tasks.results import CurvePoint, SeedResult, curve_point, seed_result
 from roberta_jax.tasks.scores import confusion_matrix
-from roberta_jax.tasks.task import Task
 from roberta_jax.train.console import RunConsole
 from roberta_jax.train.loop import Hooks, Rhythm, run_loop
 from roberta_jax.train.metrics import MetricsLog
@@ -51,72 +47,24 @@ from roberta_jax.train.programs import compile_step
 from roberta_jax.train.progress import Progress
 from roberta_jax.train.workdir import CHECKPOINTS_FOLDER, replace_text
 
-TRIAL_FILE = "trial.json"  # Of a trial that is complete: its settings and results.
-BEST_FOLDER = "best"  # The model of the best seed.
 _TRAIN = "train"  # The one dataset of the plan.
 _KEPT = CheckpointConfig(save_every_steps=1, keep_last=1, keep_best=0)
 # Losses of small batches jump: no spike is looked for.
 _DIVERGENCE = DivergenceConfig(spike_z_score=float("inf"))
 
 
-@dataclasses.dataclass(frozen=True)
-class TaskRun:
-    """What all trials of a task share."""
-
-    task: Task
-    config: FinetuneConfig
-    start: StartingEncoder
-    train: SplitRows
-    dev: tuple[SplitRows, ...]
-    limits: RowLimits
-    columns: dict[str, str]
-    mesh: Mesh
-    objective: TaskObjective
-    maker: BatchMaker
-
-
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """What differs between them."""
-
-    learning_rate: float
-    batch_size: int
-    seeds: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        """Of its folder."""
-        first, last = self.seeds[0], self.seeds[-1]
-        seeds = f"seed{first}" if first == last else f"seeds{first}-{last}"
-        return f"rate{self.learning_rate:g}-batch{self.batch_size}-{seeds}"
-
-
-@dataclasses.dataclass(frozen=True)
-class TrialOutcome:
-    """A complete trial.
-
-    Attributes:
-      trial: which one.
-      seeds: the results, in the order of its seeds.
-      confusions: by seed, of the best weights on the first dev split; None without classes.
-      folder: that of the model of the best seed.
-    """
-
-    trial: Trial
-    seeds: tuple[SeedResult, ...]
-    confusions: tuple[list[list[int]] | None, ...]
-    folder: pathlib.Path
-
-
 def plan_of(run: TaskRun, trial: Trial) -> Plan:
-    """Its steps: whole epochs, the last batch of each filled up."""
+    """Its steps: whole epochs, the last batch of each filled up; its learning rate has the peak 1.
+
+    The peak of the trial is an argument of the step.
+    """
     config, rows = run.config, len(run.train.rows)
     steps_per_epoch = -(-rows // trial.batch_size)
     num_steps = max(1, round(config.fit.epochs * steps_per_epoch))
     return make_plan(
         PretrainConfig(
             data=DataConfig(path=_TRAIN, sequence_length=run.limits.max_length),
-            optimizer=dataclasses.replace(config.optimizer, peak_learning_rate=trial.learning_rate),
+            optimizer=dataclasses.replace(config.optimizer, peak_learning_rate=1.0),
             schedule=config.schedule,
             train=TrainConfig(
                 duration=f"{num_steps} steps", batch_size=trial.batch_size, num_microbatches=1
@@ -139,7 +87,8 @@ def run_trial(
     Raises:
       UserError: the folder has a trial with other settings.
     """
-    settings = _settings(run, trial)
+    settings = settings_of(run, trial)
+    check_with_others(folder.parent, settings)
     complete = (folder / TRIAL_FILE).exists()
     # Of a trial that was stopped before its first checkpoint, nothing is gone on with.
     with CheckpointStore(folder / CHECKPOINTS_FOLDER) as store:
@@ -147,36 +96,40 @@ def run_trial(
             check_settings(folder, settings)
     if complete:
         console.say(f"{trial.name}: done before")
-        return _read_outcome(folder, trial)
+        return read_outcome(folder)
     folder.mkdir(parents=True, exist_ok=True)
     replace_text(folder / SETTINGS_FILE, json.dumps(settings, indent=1) + "\n")
     plan = plan_of(run, trial)
     steps_per_epoch = -(-len(run.train.rows) // trial.batch_size)
-    predict = make_predictor(run.objective, run.maker, len(trial.seeds))
+    programs = run.programs.of(len(trial.seeds), plan)
     with CheckpointStore(folder / CHECKPOINTS_FOLDER, _KEPT) as store:
-        programs = _Programs(run, trial, plan)
         restored = store.restore_newest(programs.target, console.say)
         curves: list[list[CurvePoint]] = [[] for _ in trial.seeds]
+        left_out = [0] * len(trial.seeds)  # As the newest evaluation found it.
         if restored is None:
-            state, progress = programs.init(run.start.params), Progress(step=0)
+            state, progress = programs.init(run.start.params, _seeds(run, trial)), Progress(step=0)
         else:
             state = restored.state
             progress = Progress.from_record(restored.step, restored.record["progress"])
             curves = [
                 [curve_point(point) for point in curve] for curve in restored.record["curves"]
             ]
+            left_out = list(restored.record["left_out"])
             console.say(f"{trial.name}: goes on from step {progress.step:,} of {plan.num_steps:,}")
         if progress.step < plan.num_steps:
-            hooks = _hooks(run, trial, programs, predict, store, curves, steps_per_epoch, console)
+            hooks = _hooks(run, trial, programs, curves, left_out, steps_per_epoch, console)
             every = max(1, steps_per_epoch // run.config.fit.evaluations_per_epoch)
             rhythm = Rhythm(
                 log_every_steps=run.config.fit.log_every_steps,
                 evaluate_every_steps=every,
-                save_every_steps=every,
+                save_every_steps=run.config.fit.save_every_steps,
                 divergence=_DIVERGENCE,
             )
             after = -1 if restored is None else progress.step
-            with MetricsLog(folder, after_step=after) as log, _explained_memory(trial):
+            with (
+                MetricsLog(folder, after_step=after) as log,
+                explained_memory(len(trial.seeds), trial.batch_size),
+            ):
                 complete = run_loop(
                     rhythm, plan, state, progress, hooks, store=store, log=log, console=console
                 )
@@ -185,51 +138,38 @@ def run_trial(
                 return None
         target = programs.target.best
         best = store.restore_part(store.steps()[-1], {"best": target}).state["best"]
-    return _conclude(run, trial, folder, curves, best, predict)
+    notes = tuple(
+        _left_out_text(trial, seed, count, plan.num_steps)
+        for seed, count in zip(trial.seeds, left_out, strict=True)
+        if count
+    )
+    return _conclude(run, trial, folder, curves, best, programs.predict, notes)
 
 
-class _Programs:
-    """The beginning and the step of a trial, jitted; every leaf is whole on every device."""
-
-    def __init__(self, run: TaskRun, trial: Trial, plan: Plan):
-        optimizer: Optimizer = make_optimizer(run.config.optimizer)
-        rate = make_schedule(run.config.schedule, plan.stretches)
-        seeds = jnp.array(trial.seeds, jnp.uint32)
-        whole = NamedSharding(run.mesh, P())
-
-        def init(encoder: Params) -> FinetuneState:
-            return init_finetune_state(run.objective, optimizer, encoder, seeds)
-
-        self.init: Callable[[Params], FinetuneState] = jax.jit(init, out_shardings=whole)
-        self.step = jax.jit(
-            make_finetune_step(run.objective, optimizer, rate, trial.seeds),
-            out_shardings=whole,
-            donate_argnums=0,
-        )
-        self.adopt = jax.jit(adopt_best, out_shardings=whole, donate_argnums=0)
-        shapes = jax.eval_shape(init, run.start.params)
-        self.target: FinetuneState = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), shapes
-        )
+def _seeds(run: TaskRun, trial: Trial) -> jax.Array:
+    return jax.device_put(np.array(trial.seeds, np.uint32), NamedSharding(run.mesh, P()))
 
 
 def _hooks(
     run: TaskRun,
     trial: Trial,
-    programs: _Programs,
-    predict: Predictor,
-    store: CheckpointStore,
+    programs: TrialPrograms,
     curves: list[list[CurvePoint]],
+    left_out: list[int],
     steps_per_epoch: int,
     console: RunConsole,
 ) -> Hooks:
+    peak = jax.device_put(np.float32(trial.learning_rate), NamedSharding(run.mesh, P()))
+    given = (_seeds(run, trial), peak)
+
     def batches(phase: Phase, progress: Progress) -> Generator[dict[str, Any]]:
         return run.maker.training(
             run.train.rows, trial.seeds, batch_size=trial.batch_size, first_step=progress.step
         )
 
     def evaluate(state: FinetuneState, phase: Phase) -> TaskEvaluation:
-        return evaluate_seeds(run.task, run.dev, state.run.params, predict)[0]
+        evaluation, _ = evaluate_seeds(run.task, run.dev, state.run.params, programs.predict)
+        return dataclasses.replace(evaluation, left_out=state.left_out.tolist())
 
     def adopt(state: FinetuneState, evaluation: Any) -> FinetuneState:
         step = int(state.run.step[0])
@@ -244,19 +184,29 @@ def _hooks(
                     no_answer_threshold=threshold,
                 )
             )
-        return programs.adopt(state, jnp.asarray(evaluation.deciding()))
+        for place, (seed, count) in enumerate(zip(trial.seeds, evaluation.left_out, strict=True)):
+            if count > left_out[place]:
+                left_out[place] = count
+                console.say(_left_out_text(trial, seed, count, step))
+        # By the same comparison as the results: the figures are those of the weights that stay.
+        better = [
+            seed_result(run.task, seed, curve).best_step == step
+            for seed, curve in zip(trial.seeds, curves, strict=True)
+        ]
+        return programs.adopt(state, jnp.array(better))
 
     def record(progress: Progress) -> dict[str, Any]:
         return {
             "progress": progress.to_record(),
             "curves": [[dataclasses.asdict(point) for point in curve] for curve in curves],
+            "left_out": left_out,
         }
 
     def restore() -> Restored:
         raise AssertionError("no spike is looked for, so nothing goes back")
 
     return Hooks(
-        compile=lambda phase, *arrays: compile_step(programs.step, *arrays),
+        compile=lambda phase, *arrays: compile_step(programs.step, *arrays, *given),
         batches=batches,
         evaluate=evaluate,
         record=record,
@@ -273,6 +223,7 @@ def _conclude(
     curves: list[list[CurvePoint]],
     best: Params,
     predict: Predictor,
+    notes: tuple[str, ...],
 ) -> TrialOutcome:
     """Writes what is kept of a trial: its results, and the model of the best seed."""
     task = run.task
@@ -303,45 +254,23 @@ def _conclude(
         ),
     )
     values_of_file = {
-        "settings": _settings(run, trial),
+        "settings": settings_of(run, trial),
         "seeds": [dataclasses.asdict(seed) for seed in seeds],
         "confusions": confusions,
+        "notes": notes,
     }
     replace_text(folder / TRIAL_FILE, json.dumps(values_of_file, indent=1) + "\n")
     # What is needed to go on is not needed any more: four times the weights of every seed.
     shutil.rmtree(folder / CHECKPOINTS_FOLDER)
-    return TrialOutcome(trial, seeds, tuple(confusions), folder / BEST_FOLDER)
+    return TrialOutcome(trial, seeds, tuple(confusions), folder / BEST_FOLDER, notes)
 
 
-def _read_outcome(folder: pathlib.Path, trial: Trial) -> TrialOutcome:
-    values = json.loads((folder / TRIAL_FILE).read_text(encoding="utf-8"))
-    shutil.rmtree(folder / CHECKPOINTS_FOLDER, ignore_errors=True)  # Of a run killed at its end.
-    seeds = tuple(
-        SeedResult(**{**seed, "curve": tuple(map(curve_point, seed["curve"]))})
-        for seed in values["seeds"]
+def _left_out_text(trial: Trial, seed: int, count: int, num_steps: int) -> str:
+    """What is said of updates that were not finite."""
+    return (
+        f"seed {seed} at rate {trial.learning_rate:g}, batch {trial.batch_size}: {count:,} of "
+        f"{num_steps:,} updates were left out, their loss or gradient was not finite"
     )
-    return TrialOutcome(trial, seeds, tuple(values["confusions"]), folder / BEST_FOLDER)
-
-
-def _settings(run: TaskRun, trial: Trial) -> dict[str, Any]:
-    """What decides the result of a trial."""
-    config = config_lib.to_dict(run.config)
-    for name in ("learning_rates", "batch_sizes", "batch_size", "log_every_steps", "seeds_at_once"):
-        del config["fit"][name]
-    for name in ("num_seeds", "seed", "mesh"):
-        del config[name]
-    del config["optimizer"]["peak_learning_rate"]
-    del config["model"]["rematerialization"]
-    return {
-        **config,
-        "learning_rate": trial.learning_rate,
-        "batch_size": trial.batch_size,
-        "seeds": list(trial.seeds),
-        # Which rows a share has is drawn by the first seed of the run.
-        "share_seed": run.config.seed if run.config.data.train_share < 1 else None,
-        "init_from": run.start.description,
-        "num_train": len(run.train.rows),
-    }
 
 
 def _training(run: TaskRun, trial: Trial, seed: SeedResult) -> dict[str, Any]:
@@ -359,22 +288,3 @@ def _training(run: TaskRun, trial: Trial, seed: SeedResult) -> dict[str, Any]:
         "head_dropout_rate": config.model.head_dropout_rate,
         "seed": seed.seed,
     }
-
-
-class _explained_memory:
-    """A `with` block in which memory that runs out becomes one paragraph."""
-
-    def __init__(self, trial: Trial):
-        self._trial = trial
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
-            raise MachineError(
-                f"The memory of a device ran out: {' '.join(str(error).split())[:200]}. "
-                f"{len(self._trial.seeds)} seeds with {self._trial.batch_size} examples each are "
-                "trained at once: set fit.seeds_at_once=1, lower data.max_length or "
-                "fit.batch_size, or set model.rematerialization=full."
-            ) from error

@@ -17,6 +17,7 @@ from roberta_jax.interop.huggingface import is_huggingface_folder
 from roberta_jax.interop.import_model import read_model, what_is_wrong
 from roberta_jax.interop.transformers_config import encoder_config, read_config_json
 from roberta_jax.parallel.tables import spec_of
+from roberta_jax.tasks.finetuned_folder import check_not_finetuned
 from roberta_jax.train.restore import load_run, load_run_tokenizer
 from roberta_jax.train.workdir import CONFIG_FILE, TOKENIZER_FOLDER, read_config
 
@@ -73,6 +74,7 @@ def _is_foreign(folder: pathlib.Path) -> bool:
     if is_huggingface_folder(folder) or is_fairseq_folder(folder):
         return True
     if not (folder / CONFIG_FILE).is_file():
+        check_not_finetuned(folder)
         raise UserError(
             f"{folder} {what_is_wrong(folder)}. Give the workdir of a run, or a Hugging Face or "
             "fairseq folder."

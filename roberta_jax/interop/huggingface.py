@@ -27,6 +27,7 @@ from roberta_jax.interop.transformers_config import (
 )
 from roberta_jax.interop.weights import (
     drop_empty_token_types,
+    read_encoder_weights,
     read_weights,
     tensor_shapes,
     tensors_of,
@@ -83,6 +84,26 @@ def read_huggingface(
         params=params,
         tokenizer=tokenizer,
         left_out=left_out,
+    )
+
+
+def read_huggingface_encoder(
+    folder: pathlib.Path, *, put: Callable[[str, np.ndarray], Any] = lambda path, array: array
+) -> ForeignModel:
+    """Reads the encoder of a model of any class: alone, or below the head of any task.
+
+    Its `params` are as `weights.read_encoder_weights` has them. Arguments and errors are those of
+    `read_huggingface`.
+    """
+    values = read_config_json(folder)
+    config = dataclasses.replace(encoder_config(values, folder), next_sentence_head=False)
+    tokenizer = load_tokenizer(folder)
+    check_tokenizer(config, tokenizer, str(folder))
+    family = values["model_type"]
+    params = read_encoder_weights(open_tensors(folder), config, family, str(folder), put=put)
+    drop_empty_token_types(config, params)
+    return ForeignModel(
+        family=family, config=config, params=params, tokenizer=tokenizer, left_out=[]
     )
 
 

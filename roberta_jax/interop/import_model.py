@@ -28,6 +28,7 @@ from roberta_jax.interop.huggingface import (
 )
 from roberta_jax.interop.transformers_config import CONFIG_NAME
 from roberta_jax.parallel.tables import spec_of
+from roberta_jax.tasks.finetuned_folder import check_not_finetuned
 from roberta_jax.train.workdir import (
     CHECKPOINTS_FOLDER,
     ORIGIN_FILE,
@@ -116,6 +117,8 @@ def read_model(
     """
     if is_fairseq_folder(source) and not is_huggingface_folder(source):
         return read_fairseq(source, put=put)
+    if not (source / CONFIG_NAME).exists():
+        check_not_finetuned(source)
     if (source / CHECKPOINTS_FOLDER).is_dir():
         raise UserError(
             f"{source} is a workdir already; every command takes it as it is, by --workdir. "

@@ -1,5 +1,6 @@
 """Tensors under transformers' names ↔ weights under our paths."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,6 +26,9 @@ from roberta_jax.parallel.tables import path_name
 # Weights with one row for each entry of the vocabulary, padded at the end.
 _VOCABULARY_PATHS = ("embedding/token/embedding", "head/bias")
 TOKEN_TYPE_PATH = "embedding/token_type/embedding"
+# The branches of the weights that are the encoder; the others are heads.
+ENCODER_BRANCHES = ("embedding", "layers")
+_POOLER_PATH = "next_sentence_head/dense"  # BERT's pooler.
 
 
 def weight_shapes(config: EncoderConfig, head: TaskHead | None = None) -> Params:
@@ -74,6 +78,56 @@ def read_weights(
         return put(name, _read_weight(tensors, name, places[name], shape.shape, config, place))
 
     return jax.tree_util.tree_map_with_path(read, shapes), left_out
+
+
+def read_encoder_weights(
+    tensors: Tensors,
+    config: EncoderConfig,
+    family: str,
+    place: str,
+    *,
+    put: Callable[[str, np.ndarray], Any] = lambda path, array: array,
+) -> Params:
+    """The encoder's weights, whatever head the file has beside them; see `read_weights`.
+
+    Returns:
+      The branches "embedding" and "layers"; of a BERT that has one also "pooler", the kernel and
+      the bias of its dense layer. RoBERTa's pooler is none that pretraining has trained.
+    """
+    base = base_of(family)
+    tensors = {present_name(name): read for name, read in tensors.items()}
+    if not any(name.startswith(f"{base}.") for name in tensors):
+        # transformers' class of the encoder alone, such as RobertaModel.
+        tensors = {f"{base}.{name}": read for name, read in tensors.items()}
+    tensors = _without_copies(tensors, TIED_NAMES[base], place)
+    shapes = {
+        name: branch
+        for name, branch in weight_shapes(
+            dataclasses.replace(config, next_sentence_head=False)
+        ).items()
+        if name in ENCODER_BRANCHES
+    }
+    if base == "bert" and tensor_name(f"{_POOLER_PATH}/kernel", family).name in tensors:
+        whole = weight_shapes(dataclasses.replace(config, next_sentence_head=True))
+        shapes["pooler"] = whole["next_sentence_head"]["dense"]
+
+    def placed(path: str) -> TensorName:
+        return tensor_name(path.replace("pooler/", f"{_POOLER_PATH}/"), family)
+
+    paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)]
+    wanted = _all_names({path: placed(path) for path in paths}, config)
+    missing = [name for name in wanted if name not in tensors]
+    if missing:
+        raise UserError(
+            f"The tensors of {place} are not those of its config: {len(missing):,} of the encoder "
+            f"are missing, {_some(missing)}. No weight is made up. Copy the folder again."
+        )
+
+    def read(path: Any, shape: jax.ShapeDtypeStruct) -> Any:
+        name = path_name(path)
+        return put(name, _read_weight(tensors, name, placed(name), shape.shape, config, place))
+
+    return jax.tree_util.tree_map_with_path(read, shapes)
 
 
 def _all_names(places: dict[str, TensorName], config: EncoderConfig) -> list[str]:

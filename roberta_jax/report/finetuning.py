@@ -22,6 +22,7 @@ from roberta_jax.tasks.results_table import (
     task_rows,
     trial_rows,
 )
+from roberta_jax.wording import count_of
 
 PAGE_FILE = "report.html"
 MAX_CLASSES = 24  # With more, the confusion matrix is a list of the most frequent confusions.
@@ -30,21 +31,24 @@ MAX_CONFUSIONS = 30
 Path = str | os.PathLike[str]
 
 
-def write_finetuning_report(folder: Path, output: Path | None = None) -> epath.Path:
+def write_finetuning_report(
+    folder: Path, output: Path | None = None, *, refresh_seconds: int = 0
+) -> epath.Path:
     """Draws the page of a workdir and writes it, first under a temporary name.
 
     Args:
       folder: the workdir of `finetune`.
       output: the page; `report.html` in the workdir where it is not given.
+      refresh_seconds: how often a browser that shows the page loads it again; 0 is never.
 
     Raises:
       UserError: there are no results that can be read.
     """
     path = epath.Path(folder) / PAGE_FILE if output is None else epath.Path(output)
-    return write_whole(path, finetuning_page(folder).encode())
+    return write_whole(path, finetuning_page(folder, refresh_seconds=refresh_seconds).encode())
 
 
-def finetuning_page(folder: Path) -> str:
+def finetuning_page(folder: Path, *, refresh_seconds: int = 0) -> str:
     """The page of a workdir as text. Everything that came from outside is escaped.
 
     Raises:
@@ -58,7 +62,8 @@ def finetuning_page(folder: Path) -> str:
     items = "".join(f"<li>{escape(remark)}</li>" for remark in remarks(results))
     parts.append(f'<ul class="notes">{items}</ul>')
     parts.extend(_task_section(result) for result in results)
-    return document(f"Fine-tuning: {epath.Path(folder).name}", "\n".join(parts))
+    title = f"Fine-tuning: {epath.Path(folder).name}"
+    return document(title, "\n".join(parts), refresh_seconds=refresh_seconds)
 
 
 def _task_section(result: TaskResult) -> str:
@@ -84,7 +89,7 @@ def _confusion(result: TaskResult) -> str:
     head = (
         f"<h3>Confusion on {escape(split_title(result.dev[0]))}</h3>"
         f'<p class="sub">Seed {seed.seed}, which stands for the best trial, after '
-        f"{seed.best_epoch:g} epochs. A row is a true class; in percent, its share.</p>"
+        f"{count_of(seed.best_epoch, 'epoch')}. A row is a true class; in percent, its share.</p>"
     )
     if len(result.labels) > MAX_CLASSES:
         return head + _frequent_confusions(result.labels, result.confusion)

@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from roberta_jax.errors import UserError
+from roberta_jax.tasks.finetuned_folder import what_finetuning_wrote
 from roberta_jax.train.workdir import CONFIG_FILE, METRICS_FILE
 
 KINDS = ("train", "eval", "event")
@@ -157,6 +158,12 @@ def _read_config(path: epath.Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
     except FileNotFoundError:
+        if what := what_finetuning_wrote(path.parent):
+            raise UserError(
+                f"{path.parent} is {what}, and cannot be drawn beside other runs or as a picture "
+                "of the loss. Its page shows all its tasks: give `roberta-jax report` the "
+                "--workdir of `roberta-jax finetune` alone."
+            ) from None
         raise UserError(
             f"{path.parent} is not a workdir: it has no {CONFIG_FILE}. "
             "Name a folder that `pretrain` wrote."

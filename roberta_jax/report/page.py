@@ -12,7 +12,10 @@ from roberta_jax.page.document import document, write_whole
 from roberta_jax.page.stylesheet import COLOURS
 from roberta_jax.report import plots, summary
 from roberta_jax.report.batches import horizontal_axis
+from roberta_jax.report.finetuning import write_finetuning_report
 from roberta_jax.report.metrics import NO_WORKDIR, RunMetrics, read_runs
+from roberta_jax.tasks.finetuned_folder import is_finetuning_workdir
+from roberta_jax.tasks.results import RESULTS_FILE
 from roberta_jax.train.workdir import METRICS_FILE
 
 IMAGE_KINDS = ("svg", "png", "pdf")
@@ -25,7 +28,7 @@ def write_report(workdirs: Sequence[Path], output: Path, *, refresh_seconds: int
     """Draws the runs and writes the page, first under a temporary name.
 
     Args:
-      workdirs: Folders that `pretrain` wrote; at least one.
+      workdirs: Folders that `pretrain` wrote, at least one; or the one that `finetune` wrote.
       output: The page, such as `WORKDIR/report.html`.
       refresh_seconds: How often a browser that shows the page loads it again; 0 is never.
 
@@ -35,6 +38,8 @@ def write_report(workdirs: Sequence[Path], output: Path, *, refresh_seconds: int
     Raises:
       UserError: A workdir cannot be read, or has no metrics yet.
     """
+    if len(workdirs) == 1 and is_finetuning_workdir(workdirs[0]):
+        return write_finetuning_report(workdirs[0], output, refresh_seconds=refresh_seconds)
     page = render(read_runs(workdirs), refresh_seconds=refresh_seconds)
     return write_whole(epath.Path(output), page.encode())
 
@@ -66,10 +71,15 @@ def watch_report(
     interval_seconds: int,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Writes the page again whenever the metrics of a run have grown, until interrupted."""
+    """Writes the page again whenever the metrics of a run have grown, until interrupted.
+
+    Of a fine-tuning, whenever its results have.
+    """
+    names = [RESULTS_FILE if is_finetuning_workdir(each) else METRICS_FILE for each in workdirs]
+    files = [epath.Path(each) / name for each, name in zip(workdirs, names, strict=True)]
     drawn: list[int] = []
     while True:
-        sizes = [(epath.Path(workdir) / METRICS_FILE).stat().length for workdir in workdirs]
+        sizes = [file.stat().length for file in files]
         if sizes != drawn:
             write_report(workdirs, output, refresh_seconds=interval_seconds)
             drawn = sizes

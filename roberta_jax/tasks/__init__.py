@@ -12,5 +12,5 @@ model, and from what it predicts of them: scores as published, answers, files fo
 - `predictions`: from what the model gives to what is predicted; `submission` writes it, in the
   formats of GLUE and SQuAD too.
 - `results`: scores of several seeds and trials, and their file; `results_table`: the same for
-  people.
+  people; `finetuned_folder`: what fine-tuning leaves in a folder.
 """

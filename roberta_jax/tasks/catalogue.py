@@ -7,6 +7,8 @@ arXiv 1907.11692), of base from fairseq's page of the model.
 from roberta_jax.errors import UserError
 from roberta_jax.tasks.task import Task
 
+# A test split of MNLI: GLUE's diagnostic set, which its server wants in every submission.
+DIAGNOSTIC = "test_ax"
 _ENTAILMENT = ("not_entailment", "entailment")
 
 
@@ -64,7 +66,7 @@ GLUE = (
         labels=("contradiction", "neutral", "entailment"),
         scores=("accuracy",),
         dev=("dev_matched", "dev_mismatched"),
-        test=("test_matched", "test_mismatched"),
+        test=("test_matched", "test_mismatched", DIAGNOSTIC),
         published=_published(87.6, 90.2),
     ),
     Task(
@@ -90,6 +92,7 @@ GLUE = (
         kind="classification",
         labels=("0", "1"),
         scores=("accuracy",),
+        # Reached on SuperGLUE's version of the data, with a margin ranking loss: `remarks` says so.
         published=(("large", 91.3),),
     ),
 )

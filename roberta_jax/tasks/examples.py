@@ -1,10 +1,13 @@
 """Examples of a task as its files have them, before a tokenizer has seen them."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 TRAIN = "train"  # The name of the split that is trained on; the others' are in `Task`.
+
+# Names of the splits that are there → of those that are to be read.
+Choose: TypeAlias = Callable[[list[str]], list[str]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -12,7 +15,7 @@ class TextExample:
     """One text or two, of classification and regression.
 
     Attributes:
-      id: as the file has it, or the number of the row from 0.
+      id: as the file has it, or the number of the row, from 0.
       texts: one or two.
       label: number of the class, or the number itself of a regression; None in a test split.
     """

@@ -48,8 +48,8 @@ class TaskRows:
       windows: of span, what each row shows of which question; empty otherwise.
       word_places: of tokens, R arrays int32: the place of the first token of each word of the
         example; -1 for a word that was cut off. Empty otherwise.
-      num_cut: rows whose text did not fit and was cut; of span, those whose question was (a passage
-        is divided into windows instead).
+      num_cut: rows whose text did not fit and was cut; of span, questions that were (a passage is
+        divided into windows instead), each once.
       num_unreachable: of span, questions whose first answer is wholly in no row, so that nothing is
         learned of it.
     """
@@ -89,7 +89,9 @@ def make_rows(
       window_stride: of span, tokens from one window of a passage to the next.
       max_question_tokens: of span; a longer question loses its end.
       max_option_tokens: of choice, of question and option together; a longer one loses its
-        beginning, so that the option stays.
+        beginning. fairseq cuts its end (the paper does not say which), where the option mostly
+        stands: what is left of several options would be one text, and no model could tell them
+        apart.
 
     Raises:
       UserError: `max_length` leaves no room for the texts, examples of a choice have different
@@ -196,7 +198,7 @@ def _span_rows(
         spans = spans_of_windows(
             len(passage), limits.max_length - num_special - len(kept), window_stride
         )
-        num_cut += (len(kept) < len(question)) * len(spans)
+        num_cut += len(kept) < len(question)
         answer = _first_answer(example, offsets)
         is_reachable = False
         for (begin, end), best in zip(spans, best_of_windows(spans), strict=True):

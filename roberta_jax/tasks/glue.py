@@ -3,9 +3,12 @@
 In GLUE's files a tab ends a field and quotes are text. All have a header but for CoLA's train.tsv
 and dev.tsv. The labels are read by name: TFDS numbers the classes of some tasks in another order.
 Texts lose the blanks at their ends, as in fairseq: SST-2 has one at the end of every sentence but
-those of test.tsv.
+those of test.tsv. TFDS stores its records in an order of its own, with the number that the row has
+in GLUE's file; here they stand in the order of that file. The diagnostic set is a test split of
+MNLI, whose model predicts it for the server.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -17,8 +20,10 @@ from roberta_jax.data.inputs import path_of
 from roberta_jax.data.tables import Record, Table, read_table
 from roberta_jax.data.tfds_source import is_tfds, splits_of
 from roberta_jax.errors import UserError
-from roberta_jax.tasks.examples import TRAIN, Splits, TextExample
+from roberta_jax.tasks.catalogue import DIAGNOSTIC
+from roberta_jax.tasks.examples import TRAIN, Choose, Splits, TextExample
 from roberta_jax.tasks.task import Task
+from roberta_jax.wording import count_of
 
 _SHOWN_LINES = 5  # Of those that were left out, in a note.
 
@@ -75,7 +80,12 @@ _LAYOUTS = {
     "rte": _Layout(texts=_SENTENCES),
     "wnli": _Layout(texts=_SENTENCES, tfds_labels={"not_entailment": "0", "entailment": "1"}),
 }
-_NUMBERS = ("index", "id", "idx")  # Columns with the number of the row, by which GLUE submits.
+_TFDS_NUMBER = "idx"
+# Columns with the number of the row, by which GLUE submits.
+_NUMBERS = ("index", "id", _TFDS_NUMBER)
+# The diagnostic set beside the folder of MNLI, as the scripts that download GLUE leave it.
+_DIAGNOSTIC_FILES = ("diagnostic/diagnostic", "AX/AX", "AX/test")
+_DIAGNOSTIC_OF_TFDS = "tfds:glue/ax"
 
 
 def num_texts(task: Task) -> int:
@@ -83,15 +93,19 @@ def num_texts(task: Task) -> int:
     return len(_LAYOUTS[task.name].texts)
 
 
-def load_glue(task: Task, data: str, *, for_training: bool = True) -> Splits:
+def load_glue(
+    task: Task, data: str, *, for_training: bool = True, choose: Choose | None = None
+) -> Splits:
     """The splits of a task of GLUE.
 
     Args:
       task: one of `catalogue.GLUE`.
       data: the folder with train.tsv, dev.tsv and test.tsv (MNLI: dev_matched.tsv and so on), each
         perhaps compressed; or the folder in which that one has the task's title as its name; or
-        `tfds:glue`, `tfds:glue/CONFIG`, `tfds:FOLDER`.
+        `tfds:glue`, `tfds:glue/CONFIG`, `tfds:FOLDER`. The diagnostic set is diagnostic.tsv in the
+        folder diagnostic beside MNLI's (or AX/AX.tsv, AX/test.tsv), or `tfds:glue/ax`.
       for_training: train and dev must be there; otherwise any split will do.
+      choose: which splits are read; None for all that are there.
 
     Raises:
       UserError: a split is missing, or a file is not as GLUE's, damaged, or has a label that the
@@ -100,13 +114,17 @@ def load_glue(task: Task, data: str, *, for_training: bool = True) -> Splits:
     layout = _LAYOUTS[task.name]
     notes: list[str] = []
     splits = {}
-    for split, table in _tables(task, layout, data, for_training):
+    for split, table in _tables(task, layout, data, for_training, choose):
         ragged: list[int] = []
         opened = table(ragged if layout.has_ragged_rows and split not in task.test else None)
         splits[split] = _examples(task, layout, opened, split in task.test, notes)
         if ragged:
             notes.append(
-                _left_out(opened.name, [f"line {number}" for number in ragged], "are broken")
+                _left_out(
+                    opened.name,
+                    [f"line {number}" for number in ragged],
+                    ("broken row was", "broken rows were"),
+                )
             )
         if not splits[split]:
             raise UserError(f"{opened.name} has no rows.")
@@ -117,32 +135,39 @@ _Opener = Callable[[list[int] | None], Table]
 
 
 def _tables(
-    task: Task, layout: _Layout, data: str, for_training: bool
+    task: Task, layout: _Layout, data: str, for_training: bool, choose: Choose | None
 ) -> Iterator[tuple[str, _Opener]]:
-    """The splits that are there, each with what opens its table."""
+    """The splits that are there and chosen, each with what opens its table."""
     names = (TRAIN, *task.dev, *task.test)
     if is_tfds(data):
         dataset = f"{data}/{task.name}" if data == "tfds:glue" else data
         known = splits_of(dataset)
-        found = {name: f"{dataset}:{_tfds_split(name)}" for name in names}
-        found = {name: place for name, place in found.items() if _tfds_split(name) in known}
+        found = {
+            name: f"{dataset}:{_tfds_split(name)}" for name in names if _tfds_split(name) in known
+        }
+        if DIAGNOSTIC in names and dataset == "tfds:glue/mnli":
+            with contextlib.suppress(UserError):  # It was not prepared.
+                splits_of(_DIAGNOSTIC_OF_TFDS)
+                found[DIAGNOSTIC] = f"{_DIAGNOSTIC_OF_TFDS}:test"
         where = f"The TFDS dataset {dataset} has {', '.join(known)}, but"
     else:
         folder = _folder(task, data)
         found = {name: path for name in names if (path := _file(folder, name))}
+        if DIAGNOSTIC in names and (path := _diagnostic_file(folder)):
+            found[DIAGNOSTIC] = path
         where = f"The folder {folder} has"
     needed = (TRAIN, *task.dev) if for_training else ()
     missing = [name for name in needed if name not in found]
     if missing or not found:
-        wanted = missing or [f"{name}.tsv" for name in names]
+        wanted = missing or [f"{name}.tsv" for name in names if name != DIAGNOSTIC]
         ending = "" if is_tfds(data) or not missing else ".tsv"
         raise UserError(
             f"{where} no {' and no '.join(f'{name}{ending}' for name in wanted)}; {task.title} "
             f"needs {' and '.join(needed or ('one of them',))}"
             f"{' to be trained and judged' if needed else ''}. {_described(task, layout)}"
         )
-    for name, path in found.items():
-        yield name, _opener(task, layout, name, path)
+    for name in choose(list(found)) if choose else found:
+        yield name, _opener(task, layout, name, found[name])
 
 
 def _tfds_split(name: str) -> str:
@@ -168,11 +193,18 @@ def _file(folder: Any, name: str) -> str | None:
     return None
 
 
+def _diagnostic_file(folder: Any) -> str | None:
+    """Beside the folder of MNLI; None where it is not there."""
+    found = (_file(folder.resolve().parent, name) for name in _DIAGNOSTIC_FILES)
+    return next((path for path in found if path), None)
+
+
 def _opener(task: Task, layout: _Layout, split: str, path: str) -> _Opener:
     def opened(ragged: list[int] | None) -> Table:
         if is_tfds(path):
             table = read_table(path)
-            table.check(layout.tfds_texts or layout.texts, f"TFDS calls {task.title} so.")
+            columns = (*(layout.tfds_texts or layout.texts), _TFDS_NUMBER)
+            table.check(columns, f"TFDS calls {task.title} so.")
             return table
         if layout.no_header and split not in task.test:
             return _without_header(task, layout, read_table(path, columns=layout.no_header))
@@ -205,9 +237,9 @@ def _described(task: Task, layout: _Layout) -> str:
     if not layout.no_header:
         return f"The files of {task.title} begin with a line that names their columns: {columns}."
     return (
-        f"{TRAIN}.tsv and {task.dev[0]}.tsv of {task.title} have no line that names the columns, "
-        f"and {len(layout.no_header)} columns: {', '.join(layout.no_header)} (the label is "
-        f"{' or '.join(task.labels)}); {task.test[0]}.tsv begins with such a line: index, "
+        f"{TRAIN}.tsv and {task.dev[0]}.tsv of {task.title} have {len(layout.no_header)} columns, "
+        f"{', '.join(layout.no_header)} (the label is {' or '.join(task.labels)}), and no line "
+        f"that names them; {task.test[0]}.tsv begins with such a line: index, "
         f"{', '.join(layout.texts)}."
     )
 
@@ -234,7 +266,10 @@ def _examples(
             )
         )
     if without_label:
-        notes.append(_left_out(table.name, without_label, "have no label on which people agreed"))
+        why = "without a label on which people agreed"
+        notes.append(_left_out(table.name, without_label, (f"row {why} was", f"rows {why} were")))
+    if from_tfds:
+        examples.sort(key=lambda example: int(example.id))
     return examples
 
 
@@ -261,6 +296,6 @@ def _label(task: Task, names: Mapping[str, str], place: str, record: Record, col
     return task.labels.index(name)
 
 
-def _left_out(name: str, places: Sequence[str], why: str) -> str:
+def _left_out(name: str, places: Sequence[str], rows: tuple[str, str]) -> str:
     shown = ", ".join(places[:_SHOWN_LINES]) + (", …" if len(places) > _SHOWN_LINES else "")
-    return f"{name}: {len(places):,} rows that {why} were left out ({shown})."
+    return f"{name}: {count_of(len(places), *rows)} left out ({shown})."

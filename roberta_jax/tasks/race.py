@@ -4,6 +4,7 @@ A file is one article with its questions:
 `{"article", "questions": […], "options": [[…], …], "answers": ["A", …], "id"}`.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,21 +12,27 @@ from roberta_jax.data.inputs import path_of
 from roberta_jax.data.json_file import read_json
 from roberta_jax.data.tfds_source import is_tfds
 from roberta_jax.errors import UserError
-from roberta_jax.tasks.examples import TRAIN, ChoiceExample, Splits
+from roberta_jax.tasks.examples import TRAIN, ChoiceExample, Choose, Splits
 from roberta_jax.tasks.task import Task
+from roberta_jax.wording import count_of
 
 GROUPS = ("middle", "high")
 _BLANK = "_"  # Where the option belongs in a question that is a sentence with a gap.
 
 
-def load_race(task: Task, data: str, *, for_training: bool = True) -> Splits:
+def load_race(
+    task: Task, data: str, *, for_training: bool = True, choose: Choose | None = None
+) -> Splits:
     """The splits of RACE; of test too, the answers are published.
+
+    Where a test split lacks some of its answers, which the notes tell, it has none.
 
     Args:
       task: `catalogue.RACE`'s.
       data: the folder with train/middle/*.txt, train/high/*.txt, dev and test likewise; of the two
         groups one may be missing.
       for_training: train and dev must be there; otherwise any split will do.
+      choose: which splits are read; None for all that are there.
 
     Raises:
       UserError: a split is missing, or a file is not as RACE's.
@@ -35,41 +42,56 @@ def load_race(task: Task, data: str, *, for_training: bool = True) -> Splits:
             f"{task.title} is read from its own folders only: TFDS needs TensorFlow for lists of "
             "lists, as the options are. Give the folder with train/middle/*.txt and so on."
         )
-    names = (TRAIN, *task.dev, *task.test)
-    splits = {}
-    for split in names:
+    names = [TRAIN, *task.dev, *task.test]
+    there = [name for name in names if any(_paths(data, name))]
+    needed = (TRAIN, *task.dev) if for_training else ()
+    missing = [name for name in needed if name not in there]
+    if missing or not there:
+        raise UserError(
+            f"{data} has no {' and no '.join(missing or names)} of {task.title}. Give the folder "
+            "with train/middle/*.txt, train/high/*.txt, and dev and test likewise."
+        )
+    splits: dict[str, list[ChoiceExample]] = {}
+    notes = []
+    for split in choose(there) if choose else there:
         examples = [
             example
             for place, group, content in _files(data, split)
             for example in _questions(place, group, content, split in task.test)
         ]
-        if examples:
-            splits[split] = examples
-    needed = (TRAIN, *task.dev) if for_training else ()
-    missing = [name for name in needed if name not in splits]
-    if missing or not splits:
-        raise UserError(
-            f"{data} has no {' and no '.join(missing or names)} of {task.title}. Give the folder "
-            "with train/middle/*.txt, train/high/*.txt, and dev and test likewise."
-        )
-    return Splits(splits)
+        num_missing = sum(example.label is None for example in examples)
+        if 0 < num_missing < len(examples):
+            notes.append(
+                f"{split}: {num_missing:,} of {count_of(len(examples), 'question')} "
+                f"{'has' if num_missing == 1 else 'have'} no answer, so those of "
+                "the others are not used either."
+            )
+            examples = [dataclasses.replace(example, label=None) for example in examples]
+        if not examples:
+            raise UserError(f"The files of {split} in {data} have no questions.")
+        splits[split] = examples
+    return Splits(splits, tuple(notes))
 
 
 _Article = tuple[str, str, dict[str, Any]]  # Place, group, content.
 
 
 def _files(data: str, split: str) -> Iterator[_Article]:
-    folder = path_of(data)
+    for group, path in _paths(data, split):
+        content = read_json(str(path))
+        if not isinstance(content, dict):
+            raise _wrong(str(path), f"it is a JSON {type(content).__name__}")
+        yield str(path), group, {"id": path.name, **content}
+
+
+def _paths(data: str, split: str) -> Iterator[tuple[str, Any]]:
+    """Group and file of each article."""
     for group in GROUPS:
-        inside = folder / split / group
-        if not inside.is_dir():
-            continue
-        # 2.txt comes before 10.txt.
-        for path in sorted(inside.glob("*.txt"), key=lambda path: (len(path.name), path.name)):
-            content = read_json(str(path))
-            if not isinstance(content, dict):
-                raise _wrong(str(path), f"it is a JSON {type(content).__name__}")
-            yield str(path), group, {"id": path.name, **content}
+        inside = path_of(data) / split / group
+        if inside.is_dir():
+            # 2.txt comes before 10.txt.
+            found = sorted(inside.glob("*.txt"), key=lambda path: (len(path.name), path.name))
+            yield from ((group, path) for path in found)
 
 
 def _questions(
@@ -92,8 +114,9 @@ def _questions(
     if not len(questions) == len(options) == len(answers):
         raise _wrong(
             place,
-            f"it has {len(questions)} questions, {len(options)} groups of options and "
-            f"{len(answers)} answers",
+            f"it has {count_of(len(questions), 'question')}, "
+            f"{count_of(len(options), 'group of options', 'groups of options')} and "
+            f"{count_of(len(answers), 'answer')}",
         )
     numbered = enumerate(zip(questions, options, answers, strict=True))
     for number, (question, choices, answer) in numbered:
@@ -106,7 +129,7 @@ def _questions(
             )
         yield ChoiceExample(
             f"{content['id']}-{number}",
-            content["article"],
+            passage_text(content["article"]),
             tuple(with_option(question, choice) for choice in choices),
             None if answer is None else letters.index(answer),
             group,
@@ -120,6 +143,14 @@ def _are_texts(value: Any) -> bool:
 def with_option(question: str, option: str) -> str:
     """The text that stands for an option: in the question's gap, or behind the question."""
     return question.replace(_BLANK, option) if _BLANK in question else f"{question} {option}"
+
+
+def passage_text(article: str) -> str:
+    """The article on one line, as fairseq's preprocess_RACE.py has it for RoBERTa.
+
+    A line break would be a token that the encoder hardly saw in pretraining.
+    """
+    return article.replace("\n", " ")
 
 
 def _wrong(place: str, why: str) -> UserError:

@@ -130,7 +130,10 @@ class TaskResult:
         the best trial (`median_seed`); None where there are no classes.
       published: of the task.
       notes: what a reader of the figures must know, a sentence each.
-      num_cut: training rows whose text did not fit and was cut.
+      num_cut: training rows whose text did not fit and was cut; of span, questions. The notes say
+        what was cut of which split.
+      test_scores: of test splits that have labels: split → score → value of the one model that is
+        kept. Nothing is chosen by them.
       init_from: where the encoder came from; "" for random weights.
       num_parameters: of the encoder with the head.
     """
@@ -146,6 +149,7 @@ class TaskResult:
     published: tuple[tuple[str, float], ...] = ()
     notes: tuple[str, ...] = ()
     num_cut: int = 0
+    test_scores: Scores = dataclasses.field(default_factory=dict)
     init_from: str = ""
     num_parameters: int = 0
 
@@ -272,6 +276,7 @@ def read_results(folder: str | os.PathLike[str]) -> tuple[TaskResult, ...]:
 
 
 def _task_from(fields: Mapping[str, Any]) -> TaskResult:
+    fields = {"test_scores": {}, **fields}  # Files of older versions have none.
     confusion = fields["confusion"]
     return _build(
         TaskResult,

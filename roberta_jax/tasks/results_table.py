@@ -11,6 +11,7 @@ from etils import epath
 from roberta_jax.page.document import write_whole
 from roberta_jax.tasks.catalogue import GLUE
 from roberta_jax.tasks.results import TaskResult, TrialResult
+from roberta_jax.wording import count_of
 
 TABLE_FILE = "results.md"
 # BERT's paper leaves it out: its dev and train sets share texts with opposite labels.
@@ -109,7 +110,7 @@ def split_title(split: str) -> str:
 
 def trial_title(trial: TrialResult) -> str:
     """The settings of a trial in a few words."""
-    return f"{trial.learning_rate:g}, batch {trial.batch_size}, {trial.epochs:g} epochs"
+    return f"{trial.learning_rate:g}, batch {trial.batch_size}, {count_of(trial.epochs, 'epoch')}"
 
 
 def task_rows(results: Sequence[TaskResult]) -> list[list[str]]:
@@ -154,8 +155,8 @@ def trial_rows(result: TaskResult) -> list[list[str]]:
 def remarks(results: Sequence[TaskResult]) -> list[str]:
     """What a reader of the table must know, a sentence or two each; plain text."""
     found = [
-        "All figures are of the dev splits, in percent. The best epoch of each seed and the best "
-        "trial are chosen by the first score on the first dev split."
+        "All figures of the tables are of the dev splits, in percent. The best epoch of each seed "
+        "and the best trial are chosen by the first score on the first dev split."
     ]
     if any(result.published for result in results):
         where = "the first score on the first dev split"
@@ -165,6 +166,21 @@ def remarks(results: Sequence[TaskResult]) -> list[str]:
             f"Figures marked published are those of RoBERTa's authors, of {where}, and not of "
             "this run."
         )
+    if any(result.name == "wnli" for result in results):
+        found.append(
+            "WNLI: the published figure is of another task. It was reached on SuperGLUE's version "
+            "of the data, in which the pronoun is marked, and by ranking its candidates (paper "
+            "section 5.1). Classified as pairs, as here, it mostly stays at the share of the more "
+            "frequent class."
+        )
+    for result in results:
+        seeds = result.best_trial().seeds
+        if any(seed.no_answer_threshold is not None for seed in seeds):
+            found.append(
+                f"{result.title}: above which score a question is left unanswered was chosen on "
+                "the dev split that is scored, for the best F1 there, as the official script's "
+                "best F1 is. On other questions the same threshold gives a little less."
+            )
     average = glue_average(results)
     if average is not None and len(results) > 1:
         left_out = "; WNLI is left out, as in BERT's paper" if average.without_wnli else ""
@@ -173,12 +189,21 @@ def remarks(results: Sequence[TaskResult]) -> list[str]:
             f"A task with two scores or two dev splits counts with their mean{left_out}."
         )
     for result in results:
-        if result.num_cut:
-            found.append(
-                f"{result.title}: {result.num_cut:,} training rows did not fit and were cut."
-            )
         found.extend(f"{result.title}: {note}" for note in result.notes)
+        found.extend(lines_of_test_splits(result))
     return found
+
+
+def lines_of_test_splits(result: TaskResult) -> list[str]:
+    """What the model that is kept reaches on each test split that has labels."""
+    lines = []
+    for split, scores in result.test_scores.items():
+        figures = ", ".join(f"{score_title(name)} {percent(v)}" for name, v in scores.items())
+        lines.append(
+            f"{result.title}, {split} (not used for any choice): {figures}; of the one model that "
+            "is kept."
+        )
+    return lines
 
 
 def start_of(result: TaskResult) -> str:

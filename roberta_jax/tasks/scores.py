@@ -111,6 +111,18 @@ def score(
         return {name: float(_STANDARD[name](truth, predicted)) for name in task.scores}
 
 
+def can_be_scored(task: Task, examples: Sequence[Example]) -> bool:
+    """Whether the examples have the labels that `score` needs, as most test splits have not."""
+    if task.kind == "span":
+        # Without an answer, a question of a test split may be one whose answer is kept back.
+        answered = [bool(cast(QuestionExample, example).answers) for example in examples]
+        return any(answered) if task.unanswerable else all(answered)
+    if task.kind == "tokens":
+        return all(cast(WordsExample, example).labels is not None for example in examples)
+    labelled = cast(Sequence[TextExample | ChoiceExample], examples)
+    return all(example.label is not None for example in labelled)
+
+
 def confusion_matrix(
     task: Task, examples: Sequence[Example], predictions: Predictions
 ) -> np.ndarray:

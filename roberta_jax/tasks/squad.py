@@ -13,14 +13,17 @@ from roberta_jax.data.json_file import read_json
 from roberta_jax.data.tables import read_table
 from roberta_jax.data.tfds_source import is_tfds, splits_of
 from roberta_jax.errors import UserError
-from roberta_jax.tasks.examples import TRAIN, Answer, QuestionExample, Splits
+from roberta_jax.tasks.examples import TRAIN, Answer, Choose, QuestionExample, Splits
 from roberta_jax.tasks.task import Task
+from roberta_jax.wording import count_of
 
 _SHOWN_IDS = 5  # Of questions that were left out, in a note.
 _TFDS_SPLITS = {"dev": "validation"}
 
 
-def load_squad(task: Task, data: str, *, for_training: bool = True) -> Splits:
+def load_squad(
+    task: Task, data: str, *, for_training: bool = True, choose: Choose | None = None
+) -> Splits:
     """The splits of SQuAD.
 
     An answer that is not at its offset is left out of train, and with it a question that has no
@@ -33,13 +36,16 @@ def load_squad(task: Task, data: str, *, for_training: bool = True) -> Splits:
         (of SQuAD 2.0, -v2.0), each perhaps compressed; or `tfds:squad`, `tfds:squad/v2.0`,
         `tfds:FOLDER`; where not for training, a file too, which is taken for dev.
       for_training: train and dev must be there; otherwise any split will do.
+      choose: which splits are read; None for all that are there.
 
     Raises:
       UserError: a split is missing, or a file is no JSON as SQuAD's.
     """
     notes: list[str] = []
     splits = {}
-    for split, path in _places(task, data, for_training).items():
+    places = _places(task, data, for_training)
+    for split in choose(list(places)) if choose else places:
+        path = places[split]
         checked = _Checked(task, split, path)
         splits[split] = [
             example for question in _questions(path) for example in checked.examples(question)
@@ -180,19 +186,33 @@ class _Checked:
 
     def notes(self) -> list[str]:
         """A sentence each."""
-        kept = "" if self._split == TRAIN else "; they are judged by their text all the same"
-        told = {
-            f"answers are not at their offset in the passage{kept}": self._misplaced,
-            "questions were left out because none of their answers is at its offset": (
-                self._without_place
+        done = "left out of training" if self._split == TRAIN else "judged by text all the same"
+        told = [
+            (
+                self._misplaced,
+                ("answer is not at its offset", "answers are not at their offset"),
+                f" in the passage; {done}",
             ),
-            f"questions without an answer were left out, which {self._task.title} has not": (
-                self._unanswerable
+            (
+                self._without_place,
+                (
+                    "question was left out because none of its",
+                    "questions were left out because none of their",
+                ),
+                " answers is at its offset",
             ),
-        }
+            (
+                self._unanswerable,
+                (
+                    "question without an answer was left out",
+                    "questions without an answer were left out",
+                ),
+                f"; {self._task.title} has none such",
+            ),
+        ]
         return [
-            f"{self._path}: {len(ids):,} {what} ({_first(ids)})."
-            for what, ids in told.items()
+            f"{self._path}: {count_of(len(ids), *what)}{more} ({_first(ids)})."
+            for ids, what, more in told
             if ids
         ]
 

@@ -15,7 +15,7 @@ from etils import epath
 
 from roberta_jax.errors import UserError
 from roberta_jax.page.document import write_whole
-from roberta_jax.tasks.catalogue import GLUE
+from roberta_jax.tasks.catalogue import DIAGNOSTIC, GLUE
 from roberta_jax.tasks.examples import Example, WordsExample
 from roberta_jax.tasks.predictions import Predictions
 from roberta_jax.tasks.task import Task
@@ -48,7 +48,7 @@ def write_predictions(
       no_answer_threshold: of a task with unanswerable questions, the one chosen on the dev split.
     """
     if task.name in _GLUE_NAMES:
-        return [write_glue(folder, task, split, predictions)]
+        return [write_glue(folder, task, split, examples, predictions)]
     if task.kind == "span":
         return write_squad(
             folder, task, split, examples, predictions, no_answer_threshold=no_answer_threshold
@@ -59,10 +59,13 @@ def write_predictions(
     return [write_table(path, task, examples, predictions)]
 
 
-def write_glue(folder: Path, task: Task, split: str, predictions: Predictions) -> epath.Path:
+def write_glue(
+    folder: Path, task: Task, split: str, examples: Sequence[Example], predictions: Predictions
+) -> epath.Path:
     """Writes the file of one test split under the name that GLUE's server expects.
 
-    Two columns, `index` (the number of the row from 0) and `prediction`: the name of the label
+    Two columns, `index` (the id of the example, which is the row's number in GLUE's file; the
+    server goes by it, and not by the order of the lines) and `prediction`: the name of the label
     (MNLI, QNLI, RTE), 0 or 1, or for STS-B a number in [0, 5]. A dev split gets "-dev" behind the
     name.
     """
@@ -71,12 +74,15 @@ def write_glue(folder: Path, task: Task, split: str, predictions: Predictions) -
         cells = [f"{value:.3f}" for value in values]
     else:
         cells = [task.labels[number] for number in np.asarray(predictions.values)]
-    lines = ["index\tprediction", *(f"{row}\t{cell}" for row, cell in enumerate(cells))]
+    rows = zip(examples, cells, strict=True)
+    lines = ["index\tprediction", *(f"{example.id}\t{cell}" for example, cell in rows)]
     return _write_text(epath.Path(folder) / glue_file_name(task, split), "\n".join(lines))
 
 
 def glue_file_name(task: Task, split: str) -> str:
-    """Such as "SST-2.tsv", "MNLI-mm.tsv"."""
+    """Such as "SST-2.tsv", "MNLI-mm.tsv"; of the diagnostic set "AX.tsv"."""
+    if split == DIAGNOSTIC:
+        return "AX.tsv"
     whole, _, part = split.partition("_")
     name = f"{task.title}-{_MNLI_PARTS.get(part, part)}" if part else task.title
     return f"{name}.tsv" if whole == "test" else f"{name}-{whole}.tsv"
@@ -156,10 +162,10 @@ def write_table(
 ) -> epath.Path:
     """Writes a user's predictions: JSON lines, or a TSV with a header, by the suffix of the path.
 
-    Columns: `id`; of classification `label` and `probability` (JSON lines also have
-    `probabilities`, of every label); of regression `value`; of labelled words `labels` (a list, in
-    a TSV with spaces between; JSON lines also have the `words`); of questions
-    `answer`, as `answers_given` gives it.
+    Columns: `id`, that of the example (`user_table.read_examples`); of classification `label` and
+    `probability` (JSON lines also have `probabilities`, of every label); of regression `value`; of
+    labelled words `labels` (a list, in a TSV with spaces between; JSON lines also have the
+    `words`); of questions `answer`, as `answers_given` gives it.
 
     Raises:
       UserError: the path has another suffix, or the threshold is missing.

@@ -28,7 +28,8 @@ class Task:
       labels: the classes by number; of classification and tokens only.
       scores: names of `tasks.scores`, at least one; models are chosen by the first.
       dev: the splits that models are judged on; they are chosen by the first.
-      test: the splits without labels, whose predictions are submitted.
+      test: the splits whose predictions are submitted; most have no labels. Where one has, as
+        RACE's, the model that was chosen is scored on it.
       scale: of regression: a target is (label - shift) / scale.
       shift: of regression.
       unanswerable: of span: whether a question may have no answer (SQuAD 2.0).

@@ -18,10 +18,13 @@ from roberta_jax.data.tfds_source import is_tfds
 from roberta_jax.errors import UserError
 from roberta_jax.tasks.examples import TRAIN, Example, Splits, TextExample, WordsExample
 from roberta_jax.tasks.task import Task
+from roberta_jax.wording import count_of
 
 KINDS = ("classification", "regression", "tokens")
 DEV, TEST = "dev", "test"
 _SHOWN_LABELS = 20
+# A column that names the rows which are predicted.
+_ID = "id"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +68,9 @@ def load_table(
       by their standard deviation.
 
     Raises:
-      UserError: a file cannot be read, columns are missing, a text is null, a label is missing, no
-        number, or not one of the classes, or there are not as many labels as words. The message
-        names the row.
+      UserError: a file cannot be read, columns are missing, a text is null or empty, a label is
+        missing, no number, or not one of the classes, or there are not as many labels as words. The
+        message names the row.
     """
     if kind not in KINDS:
         raise UserError(f"The kind of a table's task is {kind!r}; it must be {', '.join(KINDS)}.")
@@ -81,9 +84,9 @@ def load_table(
     if dev and dev_fraction:
         raise UserError("Give dev data or a share of train's rows to set aside, not both.")
     # Labels are checked against the classes when these are known.
-    rows = list(_rows(kind, columns, train, has_labels=True))
+    rows = _rows(kind, columns, train, has_labels=True)
     if len(rows) < 2:
-        raise UserError(f"{train} has {len(rows)} rows; two are needed at least.")
+        raise UserError(f"{train} has {count_of(len(rows), 'row')}; two are needed at least.")
     task = _task(kind, train, rows, labels, has_test=bool(test))
     splits: dict[str, Sequence[Example]] = {TRAIN: _examples(task, rows)}
     notes = []
@@ -111,33 +114,67 @@ def read_examples(
 ) -> Sequence[Example]:
     """The examples of a table of a task that is known, to judge it or to predict them.
 
+    Without labels, their ids are the values of the column "id" where every row has a text or an
+    integer there; otherwise, and with labels, they are the numbers of the rows, from 0.
+
     Raises:
       UserError: as `load_table`; also a label that is not among the task's, and an empty table.
     """
-    rows = list(_rows(task.kind, columns, path, has_labels=has_labels))
+    rows = _rows(task.kind, columns, path, has_labels=has_labels)
     if not rows:
         raise UserError(f"{path} has no rows.")
-    return _examples(task, rows)
+    examples = _examples(task, rows)
+    ids = [row.id for row in rows if row.id is not None]
+    if has_labels or len(ids) < len(rows):
+        return examples
+    return [dataclasses.replace(each, id=name) for each, name in zip(examples, ids, strict=True)]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Row:
-    """What a row of a table says; `labels` are one, or one for each word, or None."""
+    """What a row of a table says.
+
+    Attributes:
+      place: the table and the row.
+      texts: one, two, or the words.
+      labels: one, or one for each word, or None.
+      id: what stands in the column "id"; None for nothing, or nothing that is a name.
+      empty_column: the first one whose text is empty or blank; "" for none.
+    """
 
     place: str
     texts: tuple[str, ...]
     labels: tuple[str, ...] | tuple[float] | None
+    id: str | None = None
+    empty_column: str = ""
 
 
-def _rows(kind: str, columns: Columns, path: str, *, has_labels: bool) -> Iterator[_Row]:
+def _rows(kind: str, columns: Columns, path: str, *, has_labels: bool) -> list[_Row]:
+    """The rows of a table, none of which has an empty text."""
+    rows = list(_read_rows(kind, columns, path, has_labels=has_labels))
+    # An empty text is a mistake in the file far more often than something to learn from.
+    empty = [row for row in rows if row.empty_column]
+    if empty:
+        others = f" (likewise {len(empty) - 1:,} later rows)" if len(empty) > 1 else ""
+        raise UserError(
+            f"{empty[0].place} has an empty text in column {empty[0].empty_column!r}{others}. "
+            "Fill it in, or leave the row out."
+        )
+    return rows
+
+
+def _read_rows(kind: str, columns: Columns, path: str, *, has_labels: bool) -> Iterator[_Row]:
     table = read_table(path)
     texts = [columns.text, *([columns.second_text] if columns.second_text else [])]
     names = [*texts, *([columns.label] if has_labels else [])]
-    table.check(names, "Name the columns with text and label.")
+    flags = ["--text", *(["--text_pair"] if columns.second_text else [])]
+    flags += ["--label"] if has_labels else []
+    table.check(names, f"Name the column{'s' if len(names) > 1 else ''} by {' and '.join(flags)}.")
     for place, record in table.rows:
         values = [_value(place, record, name) for name in names]
         if kind == "tokens":
-            yield _word_row(place, columns, values, has_labels)
+            words = _word_row(place, columns, values, has_labels)
+            yield dataclasses.replace(words, id=_id(record))
             continue
         for name, value in zip(texts, values, strict=False):
             if not isinstance(value, str):
@@ -149,7 +186,15 @@ def _rows(kind: str, columns: Columns, path: str, *, has_labels: bool) -> Iterat
         if has_labels:
             read = _number if kind == "regression" else _label
             labels = (read(place, columns.label, values[-1]),)  # type: ignore[assignment]
-        yield _Row(place, tuple(values[: len(texts)]), labels)
+        kept = tuple(values[: len(texts)])
+        blank = (name for name, text in zip(texts, kept, strict=True) if not text.strip())
+        yield _Row(place, kept, labels, _id(record), next(blank, ""))
+
+
+def _id(record: Record) -> str | None:
+    value = record.get(_ID)
+    is_name = isinstance(value, str | int) and not isinstance(value, bool) and value != ""
+    return str(value) if is_name else None
 
 
 def _value(place: str, record: Record, column: str) -> Any:
@@ -187,15 +232,16 @@ def _word_row(place: str, columns: Columns, values: list[Any], has_labels: bool)
     words = _listed(place, columns.text, values[0], of_words=True)
     if bad := [word for word in words if not isinstance(word, str)]:
         raise UserError(f"{place}: the column {columns.text!r} holds {bad[0]!r} among its words.")
-    if not words:
+    if not any(word.strip() for word in words):
         raise UserError(f"{place} has no words in column {columns.text!r}; leave the row out.")
     if not has_labels:
         return _Row(place, tuple(words), None)
     labels = _listed(place, columns.label, values[-1], of_words=False)
     if len(labels) != len(words):
         raise UserError(
-            f"{place} has {len(words)} words in column {columns.text!r} and {len(labels)} labels "
-            f"in column {columns.label!r}; every word must have one."
+            f"{place} has {count_of(len(words), 'word')} in column {columns.text!r} and "
+            f"{count_of(len(labels), 'label')} in column {columns.label!r}; every word must have "
+            "one."
         )
     named = tuple(_label(place, columns.label, label) for label in labels)
     return _Row(place, tuple(words), named)
@@ -237,10 +283,12 @@ def _task(
     else:
         found = {label for row in rows for label in row.labels or ()}
         names = tuple(labels) or tuple(sorted(map(str, found), key=_sorting(found)))
-        if len(set(names)) < max(len(names), 2):
+        if len(set(names)) < len(names):
+            raise UserError(f"The labels are {', '.join(names)}; each must be given once.")
+        if len(names) < 2:
             raise UserError(
-                f"The labels of {train} are {', '.join(names)}; there must be two at least, each "
-                "once."
+                f"The only label of {train} is {names[0]!r}; a model needs two different ones at "
+                "least. See whether --label names the right column."
             )
     return Task(
         name="table", title=title, kind=kind, labels=names, test=(TEST,) if has_test else ()
@@ -279,7 +327,7 @@ def _unknown(task: Task, row: _Row, label: str) -> UserError:
     more = ", …" if len(task.labels) > _SHOWN_LABELS else ""
     return UserError(
         f"{row.place} has the label {label!r}, which is none of {task.title}'s: {shown}{more}. "
-        "They are those of the training data, unless all of them are given."
+        "Correct the row, or leave it out."
     )
 
 

@@ -188,8 +188,8 @@ class _Loop:
             with clock.paused():
                 self.compiled[key] = compiled = self.hooks.compile(phase, self.state, batch)
             self.console.say(
-                f"compiled the step: lowering {compiled.lowering_seconds:.1f} s, compiling "
-                f"{compiled.compiling_seconds:.1f} s"
+                f"compiled the step{self.hooks.telling.compiled_for(batch)}: lowering "
+                f"{compiled.lowering_seconds:.1f} s, compiling {compiled.compiling_seconds:.1f} s"
             )
         self.state, metrics = self.compiled[key].run(self.state, batch)
         self.pending.append(metrics)

@@ -106,6 +106,12 @@ def pretrain(
     check_shapes(config, mesh)
     check_implementation(config.encoder)
 
+    # ---- A task to look at, whose files are read before anything is written ---------------------
+    probe = None
+    if config.probe.every_steps:
+        assert make_probe is not None, "the command line gives it"
+        probe = make_probe(config.probe, config.encoder, tokenizer, mesh)
+
     # ---- Where the run stands ------------------------------------------------------------------
     checkpoints = workdir / workdir_lib.CHECKPOINTS_FOLDER
     on_first("resume", lambda: check_resume(workdir, config, resume=resume, init_from=init_from))
@@ -151,11 +157,6 @@ def pretrain(
             return 0
         on_first("config", lambda: workdir_lib.write_config(workdir, config))
         on_first("tokenizer", lambda: keep_tokenizer(tokenizer, workdir))
-
-        probe = None
-        if config.probe.every_steps:
-            assert make_probe is not None, "the command line gives it"
-            probe = make_probe(config.probe, config.encoder, tokenizer, mesh)
 
         # ---- The loop --------------------------------------------------------------------------
         evaluator = make_evaluator(config.encoder, maker, mesh)

@@ -5,6 +5,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
@@ -48,14 +49,19 @@ class CompiledStep:
     compiling_seconds: float  # To what the devices run; less where `kept_programs` has it.
 
 
-def compile_step(step: Step, state: TrainState, batch: dict[str, jax.Array]) -> CompiledStep:
-    """Compiles a step of `Programs`, which is not run."""
+def compile_step(
+    step: Callable[..., Any], state: Any, batch: dict[str, jax.Array], *others: jax.Array
+) -> CompiledStep:
+    """Compiles a step of `Programs`, or one that takes `others` besides; it is not run."""
     began = time.monotonic()
-    # `Step` says what a caller needs; it is a jitted function.
-    lowered = step.lower(state, batch)  # type: ignore[attr-defined]
+    lowered = step.lower(state, batch, *others)  # type: ignore[attr-defined]  # It is jitted.
     middle = time.monotonic()
     compiled = lowered.compile()
-    return CompiledStep(compiled, middle - began, time.monotonic() - middle)
+
+    def run(state: Any, batch: dict[str, jax.Array]) -> Any:
+        return compiled(state, batch, *others)
+
+    return CompiledStep(run, middle - began, time.monotonic() - middle)
 
 
 @contextlib.contextmanager

@@ -35,12 +35,15 @@ class Telling:
       line: such an entry, the number of steps and the seconds left, as one line of text.
       rates: of a step of a phase that took so many seconds.
       work: of a step of a phase, in any unit: the time left is estimated by it.
+      compiled_for: of a batch, what a step that is compiled for it is said to be for, after "the
+        step"; "" where a phase has one step for all its batches.
     """
 
     entry: Callable[[Window], dict[str, Any]]
     line: Callable[[dict[str, Any], int, float], str]
     rates: Callable[[Phase, float], dict[str, float]]
     work: Callable[[Phase], float]
+    compiled_for: Callable[[dict[str, Any]], str] = lambda batch: ""
 
 
 def of_pretraining(config: PretrainConfig) -> Telling:

@@ -13,6 +13,7 @@ from roberta_jax import config as config_lib
 from roberta_jax.config import PretrainConfig
 from roberta_jax.data.manifest import MANIFEST_NAME
 from roberta_jax.errors import UserError
+from roberta_jax.tasks.finetuned_folder import check_not_finetuned
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -101,6 +102,7 @@ def read_config(workdir: Path) -> PretrainConfig:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
+        check_not_finetuned(workdir)
         raise UserError(
             f"{workdir} is not a workdir: it has no {CONFIG_FILE}. Give the --workdir of a "
             "`roberta-jax pretrain` run."

@@ -10,6 +10,7 @@ from roberta_jax.cli import finetune as verb
 from roberta_jax.cli.main import main
 from roberta_jax.errors import INTERRUPTED
 from roberta_jax.finetune import finetune as finetune_module
+from roberta_jax.finetune import task_data
 from roberta_jax.tasks.catalogue import GLUE
 from roberta_jax.tasks.results import read_results
 from tests.train import runs
@@ -29,6 +30,7 @@ def called(monkeypatch):
         return 0
 
     monkeypatch.setattr(finetune_module, "finetune", finetune)
+    monkeypatch.setattr(task_data, "check_named", lambda config, init_from: None)
     return calls
 
 
@@ -58,7 +60,7 @@ def differences(config, other):
 # ---- Flags and fields ---------------------------------------------------------------------------
 
 FLAGS = [
-    ("--task=rte", "task", "rte"),
+    ("--task=qnli", "task", "qnli"),  # Of sst2's settings.
     ("--data=glue", "data.path", "glue"),
     ("--max_length=64", "data.max_length", 64),
     ("--train_share=0.1", "data.train_share", 0.1),
@@ -100,7 +102,7 @@ def test_resume_reaches_the_run(called):
         assert called[0][3] == resume
 
 
-def test_the_exit_code_is_that_of_the_run(monkeypatch):
+def test_the_exit_code_is_that_of_the_run(called, monkeypatch):
     monkeypatch.setattr(finetune_module, "finetune", lambda *_, **__: INTERRUPTED)
     assert main(["finetune", *PLACES, "--task=sst2"]) == INTERRUPTED
 
@@ -129,13 +131,50 @@ def test_a_task_of_the_recipe_of_all_has_its_own_settings(called):
     assert (config.optimizer.peak_learning_rate, config.fit.batch_size) == (2e-5, 16)
 
 
+def test_a_task_beside_the_recipe_of_another_has_its_own_settings(called, capsys):
+    config = config_of(called, f"--config={RECIPE}:sst2", "--task=rte")
+    assert config == config_of(called, f"--config={RECIPE}:rte")
+    error = refusal(capsys, f"--config={RECIPE}:sst2", "--task=squad2")
+    assert (
+        "--task=squad2, and --config is a recipe for sst2" in error and "no task of GLUE" in error
+    )
+    race = CONFIGS / "finetune" / "race.py"
+    assert "is a recipe for race" in refusal(capsys, f"--config={race}", "--task=squad2")
+
+
+@pytest.mark.parametrize(
+    ("task", "card"), [("rte", "glue.py:rte"), ("squad1", "squad.py:squad1"), ("race", "race.py")]
+)
+def test_a_published_task_without_a_recipe_names_it(called, capsys, task, card):
+    assert config_of(called, f"--task={task}") == c.FinetuneConfig(task=task)
+    assert f"--config=configs/finetune/{card} has the published" in capsys.readouterr().out
+    named = config_of(called, f"--config={CONFIGS / 'finetune' / card}")
+    assert named.task == task and capsys.readouterr().out == ""
+
+
+def test_the_help_states_what_holds_without_a_flag(capsys):
+    assert main(["finetune", "--help"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    config = c.FinetuneConfig()
+    for flag, default in (
+        ("--epochs", f"{config.fit.epochs:g}"),
+        ("--seeds", config.num_seeds),
+        ("--train_share", f"{config.data.train_share:g}"),
+        ("--batch_sizes", config.fit.batch_size),
+        ("--learning_rates", config.optimizer.peak_learning_rate),
+        ("--max_length", "what the model takes, at most 512"),
+    ):
+        assert f"(default: the recipe's; without one {default})." in lines[flag]
+
+
 # ---- All of GLUE --------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def glue(tmp_path, monkeypatch):
-    """A folder with four tasks; where the commands are given, too."""
+    """A folder with four tasks whose files nobody reads; where the commands are given, too."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(task_data, "load_task", lambda config: None)
     for title in ("CoLA", "MNLI", "RTE", "QQP"):
         (tmp_path / "glue" / title).mkdir(parents=True)
     return "glue"
@@ -162,6 +201,22 @@ def test_the_order_is_glue_s_with_those_that_begin_with_mnli_at_the_end(called, 
     assert list(all_configs(called, "--task=all", f"--data={glue}")) == [
         *("cola", "sst2", "qqp", "mnli", "qnli", "wnli", "mrpc", "stsb", "rte")
     ]
+
+
+def test_the_files_of_all_tasks_are_read_before_the_first_is_trained(called, capsys, tmp_path):
+    cola, rte = "a\t1\t\tA text.\nb\t0\t\tText a.\n", "index\tsentence1\tsentence2\tlabel\n"
+    rows = "0\tA man.\tA man.\tentailment\n1\tA man.\tNobody.\tnot_entailment\n"
+    for task, text in (("CoLA", cola), ("RTE", rte + rows)):
+        (tmp_path / task).mkdir()
+        for split in ("train", "dev"):
+            (tmp_path / task / f"{split}.tsv").write_text(text)
+    flags = (f"--config={RECIPE}:all", f"--data={tmp_path}")
+    assert list(all_configs(called, *flags)) == ["cola", "rte"]
+    called.clear()
+    (tmp_path / "RTE" / "dev.tsv").write_text(f"{rte}{rows}2\tA man.\n")
+    assert "dev.tsv, line 4" in refusal(capsys, *flags) and not called
+    (tmp_path / "RTE" / "dev.tsv").write_text(rte + rows)
+    assert "epochs" in refusal(capsys, *flags, "--epochs=0") and not called
 
 
 def test_overrides_and_flags_are_those_of_every_task(called, glue):
@@ -213,7 +268,7 @@ def test_tasks_that_begin_with_mnli_take_the_model_of_this_workdir(called, glue)
     assert {init_from for _, _, init_from, _ in called} == {"model"}
 
 
-def test_an_interrupt_ends_all_of_them(glue, monkeypatch):
+def test_an_interrupt_ends_all_of_them(called, glue, monkeypatch):
     tasks = []
 
     def finetune(config, *_, **__):
@@ -257,8 +312,17 @@ def test_what_is_missing_is_said(capsys, tmp_path, monkeypatch):
         ((f"--config={RECIPE}", "--task=squad1"), "'squad1' is no task of GLUE"),
         ((f"--config={RECIPE}:sst2", "--config.fit.batch=8"), "--config.fit.batch_size"),
         ((f"--config={RECIPE}:sst2", "--config.train.batch_size=8"), "no such field"),
+        (("--task=sst2", "--data=x"), "--data=x is not there"),
+        (("--task=sst2", "--data=."), "--init_from=model is not there"),
         # Files that nothing would read.
-        (("--task=sst2", "--data=x", "--train=a.tsv"), "Leave out --task"),
+        (("--task=sst2", "--data=x", "--train=a.tsv"), "--train=a.tsv is of a table"),
+        # Columns that nothing would read.
+        (
+            (f"--config={RECIPE}:sst2", "--data=x", "--text=foo", "--label=bar"),
+            "--text=foo and --label=bar are of a table of your own. Leave them out",
+        ),
+        (("--task=regression", "--train=a.tsv"), "--train=a.tsv is not there. Give a file"),
+        (("--task=regression", "--train=."), "--train=. is a folder. Give a file"),
         (("--task=regression", "--data=x", "--train=a.tsv"), "--data=x is for a published task"),
     ],
 )

@@ -79,7 +79,7 @@ def test_files_of_a_task_become_a_submission(folder, tmp_path, capfd):
     (data / "test.tsv").write_text("index\tsentence1\tsentence2\n0\tthe\ta\n")
     flags = [f"--data={data}", f"--output={tmp_path / 'out'}", "--split=test"]
     (line,) = answers(folder, "pairs", *flags, capfd=capfd)
-    assert line == f"RTE test, 1 predictions written to {tmp_path / 'out' / 'RTE.tsv'}"
+    assert line == f"RTE test, 1 prediction written to {tmp_path / 'out' / 'RTE.tsv'}"
 
 
 def test_a_text_that_is_too_long_is_cut_and_said(folder, capfd):
@@ -87,12 +87,12 @@ def test_a_text_that_is_too_long_is_cut_and_said(folder, capfd):
     assert main(["predict", model, "river " * 99, "the"]) == 0
     said = capfd.readouterr()
     assert said.err == (
-        "roberta-jax: 1 of 2 texts are too long for this model, which reads at most 48 tokens: "
-        "they were cut.\n"
+        "roberta-jax: 1 of 2 texts is too long for this model, which reads at most 48 tokens; "
+        "what is beyond was cut off.\n"
     )
     assert len(said.out.splitlines()) == 2
     assert main(["predict", model, "river " * 99, "--strict"]) == 2
-    assert "Shorten them" in capfd.readouterr().err
+    assert "Shorten what is too long" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,12 @@ def test_a_text_that_is_too_long_is_cut_and_said(folder, capfd):
         ("span", ["a", "--passage_file=c"], "--passage_file=c cannot be read"),
         ("span", ["a", "--passage=b", "--text_pair=c"], "--text_pair is of no use"),
         ("choice", ["a", "--passage=b"], "there must be two at least"),
-        ("pairs", ["a"], "RTE is about pairs of texts"),
-        ("pairs", ["a", "--text_pair=b", "--text_pair=c"], "There are 1 texts and 2 second ones"),
+        ("pairs", ["a"], "give the second text of each too, by --text_pair"),
+        (
+            "pairs",
+            ["a", "--text_pair=b", "--text_pair=c"],
+            "Given: 1 text and 2 second ones (--text_pair",
+        ),
         ("classification", ["a", "--passage=b"], "--passage is of no use to a model for moods"),
         ("classification", ["a", "--text_pair=b"], "moods is about single texts"),
         ("classification", ["a", "--output=b"], "--output goes with --input or --data, and texts"),
@@ -119,6 +123,7 @@ def test_a_text_that_is_too_long_is_cut_and_said(folder, capfd):
         ("classification", ["--input=in.jsonl"], "--output is missing: the file"),
         ("classification", ["--input=in.jsonl", "--output=in.jsonl"], "in.jsonl exists"),
         ("classification", ["--input=a", "--output=b", "--passage=c"], "--passage goes with texts"),
+        ("classification", ["--input=a", "--output=b.tsv"], "--input=a is not there. Give a file"),
         ("classification", ["--data=a"], "--output is missing: the folder"),
         ("classification", ["--data=a", "--output=b"], "is none of a published task"),
     ],

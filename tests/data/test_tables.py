@@ -89,7 +89,7 @@ def test_a_table_without_a_header_gets_its_names(tmp_path):
 def test_lines_of_another_number_of_fields_are_refused_or_collected(tmp_path, suffix):
     content = "a\tb\n1\t2\n3\n4\t5\t6\n7\t8\n\n"
     path = stored(tmp_path, f"t{suffix}", content.replace("\t", "\t,"[suffix == ".csv"]).encode())
-    with pytest.raises(UserError, match=r"line 3 has 1 fields, and the table has 2 columns: 'a'"):
+    with pytest.raises(UserError, match=r"line 3 has 1 field, and the table has 2 columns: 'a'"):
         records(path)
     ragged = []
     assert records(path, ragged=ragged) == [{"a": "1", "b": "2"}, {"a": "7", "b": "8"}]

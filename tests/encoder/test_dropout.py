@@ -21,7 +21,7 @@ GOLDEN_ROW_KEYS = {
     (7, 123456): [0xEBBB20DC, 0xF2E756EC, 0x009B16A9],
 }
 GOLDEN_SITE_KEYS = [0x77A1BF38, 0x185A2657, 0xEE431D6A, 0xC072D014]
-GOLDEN_MASK = "732c1d98476f5093c0f2ed181623387652a2ada486c8a021"
+GOLDEN_MASK = "732c1d0350485093c0c5c75f162338cff0baada4867b390d"
 
 
 def mix_of_int(x):
@@ -164,6 +164,28 @@ def test_a_row_gets_the_same_mask_in_any_batch(order, seed):
     np.testing.assert_array_equal(keep_mask(keys[order], (8, 4, 16), 0.3), mask[order])
     few = order[:3]
     np.testing.assert_array_equal(keep_mask(keys[few], (3, 4, 16), 0.3), mask[few])
+
+
+@pytest.mark.parametrize("shape", [(4, 24), (4, 6, 24), (4, 3, 6, 24)])
+def test_longer_axes_leave_the_mask_of_a_place_as_it_is(shape):
+    mask = np.asarray(keep_mask(KEYS, shape, 0.3))
+    longer = np.asarray(keep_mask(KEYS, (4, *(2 * size for size in shape[1:])), 0.3))
+    np.testing.assert_array_equal(longer[tuple(slice(size) for size in shape)], mask)
+
+
+def test_heads_queries_and_keys_of_attention_are_independent():
+    rate = 0.3
+    mask = np.asarray(keep_mask(keys_of(0, 0, 4), (4, 16, 64, 64), rate))
+    error = np.sqrt(rate * (1 - rate) / mask.size)
+    for kept in (0, 1, 2, 3):
+        shares = 1 - mask.mean(tuple(axis for axis in range(4) if axis != kept))
+        assert np.abs(shares - rate).max() / (error * np.sqrt(len(shares))) < 5
+    for shift, axis in itertools.product((1, 2, 3, 5), (1, 2, 3)):
+        assert_independent(mask, np.roll(mask, shift, axis), rate)
+    query, key = np.triu_indices(64, 1)
+    assert_independent(mask[..., query, key], mask[..., key, query], rate)
+    # No two queries of any head of a row have the same mask.
+    assert len(np.unique(mask.reshape(4, -1, 64), axis=1)[0]) == 16 * 64
 
 
 def test_a_row_key_does_not_depend_on_the_size_of_the_batch():

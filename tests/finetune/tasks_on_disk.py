@@ -29,6 +29,20 @@ def write_sst2(folder, *, num_train=48, num_dev=24, test=True):
     return folder
 
 
+def write_rte(folder):
+    """Whether the second text is a word of the first."""
+    target = folder / "RTE"
+    target.mkdir(parents=True)
+    for name in ("train", "dev"):
+        lines = [
+            f"{n}\t{WORDS[n]} {WORDS[n + 1]}\t{WORDS[n + n % 2 * 2]}\t{'not_' * (n % 2)}entailment"
+            for n in range(8)
+        ]
+        head = "index\tsentence1\tsentence2\tlabel"
+        (target / f"{name}.tsv").write_text("\n".join([head, *lines]) + "\n")
+    return folder
+
+
 def write_squad(folder, *, unanswerable=True):
     """Questions for a word of a passage, and questions without an answer."""
     folder.mkdir(parents=True)
@@ -53,6 +67,25 @@ def write_squad(folder, *, unanswerable=True):
         paragraphs = [{"context": passage, "qas": questions}]
         content = {"version": "v2.0", "data": [{"title": "T", "paragraphs": paragraphs}]}
         (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def write_race(folder):
+    """Questions after the word that stands at a place of the article; 9 of middle, 5 of high."""
+    for split in ("train", "dev", "test"):
+        for group, count in (("middle", 9), ("high", 5)):
+            (folder / split / group).mkdir(parents=True)
+            for number in range(count):
+                options = [WORDS[(number + place) % len(WORDS)] for place in range(4)]
+                article = {
+                    "article": f"The {options[number % 4]}.",
+                    "questions": ["What is it?"],
+                    "options": [options],
+                    "answers": ["ABCD"[number % 4]],
+                    "id": f"{group}{number}.txt",
+                }
+                path = folder / split / group / f"{number}.txt"
+                path.write_text(json.dumps(article))
     return folder
 
 

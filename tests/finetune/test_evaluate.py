@@ -7,6 +7,8 @@ import statistics
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from roberta_jax import config as c
 from roberta_jax.encoder.task_model import abstract_task_params
@@ -15,11 +17,19 @@ from roberta_jax.finetune.evaluate import TaskEvaluation, evaluate_seeds, make_p
 from roberta_jax.finetune.objective import TaskObjective, head_of
 from roberta_jax.finetune.rows import BatchMaker, SplitRows
 from roberta_jax.parallel.mesh import make_mesh
-from roberta_jax.tasks.examples import Answer, QuestionExample, TextExample
-from roberta_jax.tasks.features import NO_LABEL, TaskRows
-from roberta_jax.tasks.predictions import Predictions
+from roberta_jax.tasks.examples import (
+    Answer,
+    ChoiceExample,
+    QuestionExample,
+    TextExample,
+    WordsExample,
+)
+from roberta_jax.tasks.features import NO_LABEL, TaskRows, make_rows
+from roberta_jax.tasks.predictions import Outputs, Predictions
+from roberta_jax.tasks.scores import SCORES
 from roberta_jax.tasks.task import Task
 from tests.encoder import tiny
+from tests.interop import foreign
 
 TASKS = {
     "classification": Task(name="t", title="T", kind="classification", labels=("a", "b", "c")),
@@ -144,14 +154,43 @@ def test_rows_without_labels_have_no_loss():
     np.testing.assert_allclose(outputs[0].values, with_labels[0][0].values, rtol=1e-5, atol=1e-6)
 
 
+def batches_of(lengths, *, group_size=1, max_length=512):
+    """(rows, padded length, size) of each, of eight devices; and all numbers."""
+    ids = [np.zeros(length, np.int32) for length in lengths for _ in range(group_size)]
+    rows = TaskRows(ids, np.zeros(len(ids), np.int32), None, group_size=group_size)
+    maker = BatchMaker(
+        make_mesh(c.MeshConfig()), pad_id=1, token_types=False, max_length=max_length
+    )
+    found = list(evaluate_module._batches(rows, maker))
+    numbers = np.concatenate([numbers for numbers, _, _ in found])
+    assert sorted(numbers.tolist()) == list(range(len(lengths)))
+    for chosen, length, size in found:
+        assert len(chosen) <= size and max(lengths[number] for number in chosen) <= length
+    return [(len(chosen), length, size) for chosen, length, size in found]
+
+
+def test_a_long_row_does_not_make_the_batches_of_the_short_ones_small():
+    assert batches_of([16] * 2047 + [500]) == [(8 * 8, 512, 8 * 8), (1984, 16, 8 * 256)]
+    # Of a batch, the first row is the longest, and only it decides.
+    assert batches_of([16] * 4096 + [64] * 512) == [(512, 64, 512), (2048, 16, 2048)] + [
+        (2048, 16, 2048)
+    ]
+    assert batches_of([500] * 20, group_size=16) == [(8, 512, 8), (8, 512, 8), (4, 512, 8)]
+
+
 def test_few_rows_need_no_large_batch():
-    lengths = np.array([500, 3, 3])
-    maker = BatchMaker(make_mesh(c.MeshConfig()), pad_id=1, token_types=False, max_length=512)
-    assert evaluate_module._batch_size(lengths, maker, 1) == 8
-    many = np.full(10_000, 16)
-    assert evaluate_module._batch_size(many, maker, 1) == 8 * 256
-    assert evaluate_module._batch_size(many, maker, 4) == 8 * 64
-    assert evaluate_module._batch_size(np.full(10_000, 500), maker, 16) == 8
+    assert batches_of([500, 3, 3]) == [(3, 512, 8)]
+    assert batches_of([3] * 20) == [(20, 16, 8 * 4)]
+
+
+@given(st.lists(st.integers(3, 100), min_size=1, max_size=300), st.sampled_from([1, 4]))
+def test_every_row_is_in_one_batch_of_a_bounded_size(lengths, group_size):
+    found = batches_of(lengths, group_size=group_size, max_length=100)
+    for _, length, size in found:
+        assert size % 8 == 0 and size // 8 * length * group_size <= max(4096, length * group_size)
+    assert all(rows == size for rows, _, size in found[:-1])  # Only the last is filled up.
+    sizes = {length: size for _, length, size in found}
+    assert len(set(found) - {found[-1]}) <= len(sizes)  # A program for each length.
 
 
 # ---- Scores -------------------------------------------------------------------------------------
@@ -160,6 +199,7 @@ def test_few_rows_need_no_large_batch():
 def given(monkeypatch, by_split):
     """Splits, and a predictor that gives these predictions: split → one for each seed."""
     monkeypatch.setattr(evaluate_module, "decide", lambda task, examples, rows, output: output)
+    monkeypatch.setattr(evaluate_module, "_is_finite", lambda output: True)
     return lambda params, rows: by_split[rows]
 
 
@@ -218,8 +258,6 @@ def test_without_unanswerable_questions_there_is_no_threshold(monkeypatch):
     splits = [SplitRows("dev", examples, "dev rows")]
     evaluation, _ = evaluate_seeds(task, splits, None, given(monkeypatch, found))
     assert evaluation.thresholds == [None] * 3
-    np.testing.assert_allclose(evaluation.deciding(), [1, 1 / 3, 1])
-    assert evaluation.deciding().dtype == np.float32
     entry = evaluation.entry()
     assert entry["dev_accuracy"] == 1.0 and entry["loss_nats"] == pytest.approx(0.2)
     assert [scores["dev"]["accuracy"] for scores in entry["seeds"]] == pytest.approx([1, 1 / 3, 1])
@@ -243,7 +281,6 @@ def test_figures_of_several_splits_are_medians_and_the_first_decides():
         for one, two in values
     ]
     evaluation = TaskEvaluation(task, [0.1, 0.2, 0.6], scores, [None] * 3)
-    np.testing.assert_allclose(evaluation.deciding(), [0.1, 0.3, 0.2])
     assert evaluation.entry() == {
         "loss_nats": pytest.approx(0.3),
         "one_f1": statistics.median([0.1, 0.3, 0.2]),
@@ -252,5 +289,63 @@ def test_figures_of_several_splits_are_medians_and_the_first_decides():
         "two_accuracy": 0.6,
         "seeds": scores,
     }
+    assert evaluation.text() == (
+        "one F1 20.0 (median of 3 seeds, 10.0 to 30.0), two F1 40.0 (20.0 to 90.0), loss 0.3000"
+    )
     alone = TaskEvaluation(task, [0.1], scores[:1], [None])
-    assert alone.text() == "one f1 10.0, loss 0.1000"
+    assert alone.text() == "one F1 10.0, two F1 90.0, loss 0.1000"
+
+
+# ---- Seeds that diverged ------------------------------------------------------------------------
+
+EXAMPLES = {
+    "classification": [TextExample(str(n), ("red",), n % 3) for n in range(6)],
+    "regression": [TextExample(str(n), ("red",), float(n)) for n in range(6)],
+    "choice": [ChoiceExample(str(n), "p", tuple("abcd"), n % 4, "high") for n in range(6)],
+    "span": [
+        QuestionExample("0", "Who?", "red blue", (Answer("red", 0),)),
+        QuestionExample("1", "Who?", "red blue", ()),
+    ],
+    "tokens": [WordsExample(str(n), ("red", "blue"), (0, n % 2)) for n in range(6)],
+}
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_a_seed_whose_outputs_are_not_finite_has_scores_of_0(kind, wrong):
+    names = tuple(name for name in SCORES[kind] if (kind, name) != ("classification", "f1"))
+    task, examples = dataclasses.replace(TASKS[kind], scores=names), EXAMPLES[kind]
+    rows = make_rows(task, examples, foreign.byte_bpe(), max_length=200)
+    lengths = [len(row) for row in rows.ids]
+    source = tiny.generator(4)
+
+    def outputs():
+        if kind in ("span", "tokens"):
+            values = [source.standard_normal((length, 2), np.float32) for length in lengths]
+            return Outputs(values, source.standard_normal(len(lengths), np.float32))
+        shape = {"classification": (6, 3), "regression": (6,), "choice": (6, 4)}[kind]
+        return Outputs(source.standard_normal(shape, np.float32))
+
+    good, diverged = outputs(), outputs()
+    diverged.values[0] = np.full_like(diverged.values[0], wrong)
+    split = SplitRows("dev", examples, rows)
+    evaluation, predictions = evaluate_seeds(
+        task, [split], None, lambda *_: ([good, diverged], [0.5, math.nan])
+    )
+    alone, _ = evaluate_seeds(task, [split], None, lambda *_: ([good], [0.5]))
+    assert evaluation.scores[0] == alone.scores[0] and evaluation.loss_nats == 0.5
+    # The same names: a group without examples has none.
+    assert evaluation.scores[1] == {"dev": dict.fromkeys(alone.scores[0]["dev"], 0.0)}
+    assert len(predictions[0][1].values) == len(examples)
+    thresholds = [value for value in evaluation.thresholds if value is not None]
+    assert np.isfinite(thresholds).all()
+
+
+def test_what_was_left_out_stands_in_the_record():
+    scores = [{"dev": {"accuracy": 0.5}}] * 2
+    evaluation = TaskEvaluation(
+        TASKS["classification"], [math.nan, 0.3], scores, [None] * 2, left_out=[4, 0]
+    )
+    assert evaluation.loss_nats == 0.3 and evaluation.entry()["updates_left_out"] == [4, 0]
+    assert "updates_left_out" not in dataclasses.replace(evaluation, left_out=[0, 0]).entry()
+    assert math.isnan(dataclasses.replace(evaluation, losses=[math.nan, math.inf]).loss_nats)

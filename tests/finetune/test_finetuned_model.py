@@ -137,6 +137,8 @@ def test_an_option_is_chosen(loaded):
     wanted = dict(zip(options, scipy.special.softmax(scores), strict=True))
     assert found.probabilities == pytest.approx(wanted, abs=1e-5)
     assert found.label == max(wanted, key=wanted.get) == next(iter(found.probabilities))
+    broken = loaded("choice").choose(question, options, passage.replace(" ", "\n"))
+    assert broken == found
     # Other numbers of options are other programs.
     fewer = loaded("choice").choose(question, options[:2], passage)
     assert set(fewer.probabilities) == set(options[:2])
@@ -183,13 +185,11 @@ def test_what_is_too_long_is_cut_and_counted(loaded):
         found = model.predict([LONG, TEXTS[0], LONG + "not"])
     assert found[0] == found[2]  # Nothing but the end differs.
     assert found[1].probabilities == pytest.approx(model.predict(TEXTS)[0].probabilities, abs=1e-5)
-    with pytest.raises(UserError, match="1 of 1 texts are too long .* Shorten them"):
+    with pytest.raises(UserError, match="1 of 1 text is too long .* Shorten what is too long"):
         model.predict([LONG], strict=True)
-    with pytest.warns(
-        TruncationWarning, match="1 of 1 windows have a question .* at most 20 tokens"
-    ):
+    with pytest.warns(TruncationWarning, match="1 of 1 question is too long .* at most 20 tokens"):
         loaded("span").answer([LONG], ["The river."])
-    with pytest.warns(TruncationWarning, match="1 of 1 texts"):
+    with pytest.warns(TruncationWarning, match="1 of 1 text is too long"):
         (words,) = loaded("tokens").predict([LONG])
     assert len(words) == 99  # Also the words that were cut off.
 
@@ -203,11 +203,11 @@ def test_what_is_too_long_is_cut_and_counted(loaded):
         ("classification", lambda m: m.predict("one"), "texts must be a list, not one text"),
         ("classification", lambda m: m.predict(["a"], ["b"]), "moods is about single texts"),
         ("pairs", lambda m: m.predict(["a"]), "RTE is about pairs of texts"),
-        ("pairs", lambda m: m.predict(["a"], ["b", "c"]), "There are 1 texts and 2 second ones"),
+        ("pairs", lambda m: m.predict(["a"], ["b", "c"]), "Given: 1 text and 2 second ones"),
         ("tokens", lambda m: m.predict(["a"], ["b"]), "leave the second one out"),
         ("tokens", lambda m: m.predict(["a", " "]), "The text 1 .* has no words"),
         ("span", lambda m: m.predict(["a"]), r"use answer\(questions, passages\)"),
-        ("span", lambda m: m.answer(["a"], []), "There are 1 questions and 0 passages"),
+        ("span", lambda m: m.answer(["a"], []), "Given: 1 question and 0 passages"),
         ("span", lambda m: m.answer(["a"], [" "]), "The passage 0 .* is empty"),
         ("classification", lambda m: m.answer(["a"], ["b"]), "use predict"),
         ("choice", lambda m: m.choose("a", ["b"], "c"), "there must be two at least"),

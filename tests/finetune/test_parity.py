@@ -225,15 +225,17 @@ def losses_of_ours(objective, params, batches, peak):
         c.OptimizerConfig(peak_learning_rate=peak, weight_decay=WEIGHT_DECAY)
     )
     stretch = Stretch(
-        first_step=0, end_step=NUM_STEPS, peak_learning_rate=peak, warmup_steps=2, decay_steps=0
+        first_step=0, end_step=NUM_STEPS, peak_learning_rate=1.0, warmup_steps=2, decay_steps=0
     )
     rate = make_schedule(c.ScheduleConfig(), [stretch])
     # Every branch is given, the head too, so that none is drawn.
     state = init_finetune_state(objective, optimizer, params, jnp.zeros(1, jnp.uint32))
-    step = jax.jit(make_finetune_step(objective, optimizer, rate, [0]))
+    step = jax.jit(make_finetune_step(objective, optimizer, rate))
+    given = (jnp.zeros(1, jnp.uint32), jnp.float32(peak))
     losses = []
     for ours, _ in batches:
-        state, metrics = step(state, {name: array[None] for name, array in ours.items()})
+        batch = {name: array[None] for name, array in ours.items()}
+        state, metrics = step(state, batch, *given)
         sums = jax.device_get(metrics.sums.predictions)
         losses.append(float(sums.loss / sums.count))
     return losses

@@ -74,6 +74,24 @@ def test_numbers_and_words(folder, tmp_path):
     assert [list(zip(row["words"], row["labels"], strict=True)) for row in found] == wanted
 
 
+@pytest.mark.parametrize(
+    ("ids", "wanted"),
+    [
+        (["b", "a", "b"], ["b", "a", "b"]),
+        ([7, 10**20, -1], ["7", str(10**20), "-1"]),
+        (["a", None, "b"], ["0", "1", "2"]),
+        (["a", "", "b"], ["0", "1", "2"]),
+        ([[1], [2], [3]], ["0", "1", "2"]),
+    ],
+)
+@pytest.mark.parametrize("name", ["regression", "tokens", "span"])
+def test_a_column_of_ids_names_the_predictions(folder, tmp_path, name, ids, wanted):
+    texts = {"text": "the", "question": "Who?", "context": PASSAGE}
+    table = write_table(tmp_path / "in.jsonl", [{"id": each, **texts} for each in ids])
+    predict_table(folder / name, table, tmp_path / "out.tsv", say=quiet)
+    assert [row["id"] for row in rows_of(tmp_path / "out.tsv")] == wanted
+
+
 @pytest.mark.parametrize("name", ["span", "unanswerable"])
 def test_a_table_of_questions(folder, tmp_path, name):
     questions = ["What river?", "Who?", "Where stone?"]
@@ -88,10 +106,10 @@ def test_a_table_of_questions(folder, tmp_path, name):
 def test_what_is_cut_is_counted(folder, tmp_path):
     table = write_table(tmp_path / "in.jsonl", [{"review": "river " * 99}, {"review": "the"}])
     model = folder / "classification"
-    with pytest.raises(UserError, match="1 of 2 texts are too long"):
+    with pytest.raises(UserError, match="1 of 2 texts is too long"):
         predict_table(model, table, tmp_path / "out.tsv", strict=True, say=quiet)
     assert not (tmp_path / "out.tsv").exists()
-    with pytest.warns(TruncationWarning, match="1 of 2 texts are too long"):
+    with pytest.warns(TruncationWarning, match="1 of 2 texts is too long"):
         predict_table(model, table, tmp_path / "out.tsv", say=quiet)
     assert len(rows_of(tmp_path / "out.tsv")) == 2
 
@@ -122,6 +140,18 @@ def test_glue_in_the_format_of_its_server(folder, tmp_path, rte):
     assert said == [f"RTE test, 3 predictions written to {path}"]
     predict_data(folder / "pairs", str(rte), tmp_path / "dev", split="dev", say=quiet)
     assert [path.name for path in (tmp_path / "dev").iterdir()] == ["RTE-dev.tsv"]
+
+
+def test_the_other_splits_are_not_read(folder, tmp_path, rte):
+    data = tmp_path / "RTE"
+    data.mkdir()
+    for name in ("train", "dev"):
+        (data / f"{name}.tsv").write_text("index\tsentence1\tsentence2\tlabel\n0\n")
+    (data / "test.tsv").write_bytes((rte / "test.tsv").read_bytes())
+    predict_data(folder / "pairs", str(data), tmp_path / "out", say=quiet)
+    assert len(rows_of(tmp_path / "out" / "RTE.tsv")) == 3
+    with pytest.raises(UserError, match=r"dev.tsv, line 2 has 1 field"):
+        predict_data(folder / "pairs", str(data), tmp_path / "dev", split="dev", say=quiet)
 
 
 def test_squad_with_the_threshold_of_training(folder, tmp_path):
@@ -183,7 +213,16 @@ def test_race(folder, tmp_path):
         ("tokens", {"text_pair": "other"}, "names is about single texts"),
         ("pairs", {}, "name the column of the second text by --text_pair"),
         ("span", {}, "in.jsonl has no column 'question' and no column 'context'"),
-        ("span", {"text": "text", "text_pair": "blank"}, "The passage 0 .from 0. is empty"),
+        (
+            "span",
+            {"text": "text", "text_pair": "blank"},
+            "in.jsonl, line 1 has an empty text in column 'blank'",
+        ),
+        (
+            "classification",
+            {"text": "blank"},
+            "in.jsonl, line 1 has an empty text in column 'blank'",
+        ),
         ("choice", {}, "RACE is multiple choice, which a table has no columns for"),
         ("nowhere", {}, "nowhere is not there"),
     ],
@@ -196,8 +235,6 @@ def test_a_table_that_cannot_be_used_leaves_nothing(
     (tmp_path / "empty.tsv").touch()
     before = sorted(tmp_path.rglob("*"))
     arguments = {"table": "in.jsonl", "output": "out.jsonl", "say": quiet, **options}
-    if options.get("text_pair") == "blank":
-        write_table(tmp_path / "in.jsonl", [{"text": "the", "other": "a", "blank": " "}])
     with pytest.raises(UserError, match=message) as caught:
         predict_table(folder / name, **arguments)
     assert "\n" not in str(caught.value)

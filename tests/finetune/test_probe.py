@@ -140,6 +140,25 @@ def test_what_a_linear_probe_cannot_take_is_said(run, tmp_path):
         probe_of(run, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"path": "nowhere"}, "The data of SST-2 is nowhere, which is no folder"),
+        ({"path": ".", "task": "sst3"}, "'sst3' is no published task"),
+        ({"path": ".", "task": "squad1"}, "Set probe.kind=finetune"),
+    ],
+)
+def test_a_probe_that_cannot_be_made_leaves_no_workdir(
+    dataset, tmp_path, monkeypatch, changes, message
+):
+    monkeypatch.chdir(tmp_path)
+    changes = {f"probe__{name}": value for name, value in changes.items()}
+    config = runs.tiny_config(dataset, probe__every_steps=5, **changes)
+    with pytest.raises(UserError, match=message):
+        pretrain(config, tmp_path / "run", make_probe=make_probe)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_probe_needs_its_files():
     config = runs.tiny_config("somewhere", probe__every_steps=5)
     with pytest.raises(UserError, match=r"config\.probe\.path"):

@@ -1,5 +1,6 @@
 """Shares of the training rows, and the batches of several seeds side by side."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -9,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roberta_jax import config as c
-from roberta_jax.finetune.rows import BatchMaker, share_of
+from roberta_jax.finetune.rows import BatchMaker, cut_texts, share_of
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.tasks.batches import Batches, row_lengths
-from roberta_jax.tasks.features import TaskRows
+from roberta_jax.tasks.examples import ChoiceExample, QuestionExample, TextExample
+from roberta_jax.tasks.features import TaskRows, make_rows
+from tests.finetune.models import PASSAGE, make_model
 
 EXAMPLES = [f"example {number}" for number in range(1000)]
 
@@ -35,6 +38,35 @@ def test_a_share_is_a_function_of_the_seed():
 
 def test_a_share_has_one_example_at_least():
     assert len(share_of(EXAMPLES[:5], 0.01, seed=0)) == 1
+
+
+# ---- What was cut -------------------------------------------------------------------------------
+
+
+def cut_of(name, examples):
+    model = make_model(name)
+    limits = dataclasses.asdict(model.limits)  # 48 tokens, 20 of a question or an option.
+    rows = make_rows(model.task, examples, model.tokenizer, **limits)
+    return cut_texts(model.task, rows, model.limits), rows
+
+
+def test_what_was_cut_is_told_by_its_kind():
+    long, end = "river " * 60, " too long for this model, which reads at most "
+    text, rows = cut_of("span", [QuestionExample("q", q, PASSAGE, ()) for q in (long, "Why?")])
+    assert text == f"1 of 2 questions is{end}20 tokens" and len(rows.ids) > 2
+    options = ("a", "b", long), ("a", "b", "c")
+    text, _ = cut_of("choice", [ChoiceExample("q", "A river.", each, None) for each in options])
+    assert text == (
+        f"1 of 6 options with their passages is{end}20 of question and option, in all 48 tokens"
+    )
+    text, _ = cut_of("classification", [TextExample("0", (t,), None) for t in (long, "a", "b")])
+    assert text == f"1 of 3 texts is{end}48 tokens"
+    text, _ = cut_of("classification", [TextExample("0", (long,), None)] * 2)
+    assert text == f"2 of 2 texts are{end}48 tokens"
+
+
+def test_where_nothing_was_cut_nothing_is_told():
+    assert cut_of("span", [QuestionExample("q", "Why?", PASSAGE, ())])[0] == ""
 
 
 # ---- Batches of several seeds -------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Which model fine-tuning begins with."""
 
+import numpy as np
 import pytest
 
 from roberta_jax import config as c
@@ -7,6 +8,7 @@ from roberta_jax.errors import UserError
 from roberta_jax.finetune import source as source_module
 from roberta_jax.finetune.source import open_encoder
 from roberta_jax.parallel.mesh import make_mesh
+from tests.interop import foreign
 
 
 @pytest.fixture
@@ -69,3 +71,37 @@ def test_a_pretraining_run_gives_encoder_tokenizer_and_name(complete):
     )
     assert drawn.params == {} and drawn.config.hidden_size == found.config.hidden_size
     assert drawn.description == f"random weights, in the shape of {complete}, step 20"
+
+
+@pytest.mark.parametrize("family", ["roberta", "bert"])
+def test_a_folder_of_transformers_with_any_head_gives_its_encoder(tmp_path, family):
+    tensors = foreign.make_tensors(foreign.config_values(family))
+    kept = {name: each for name, each in tensors.items() if name.startswith(f"{family}.")}
+    foreign.write_folder(tmp_path, family, tensors=kept, architectures=["Any"])
+    found = open_encoder(tmp_path, make_mesh(c.MeshConfig()), c.TaskModelConfig())
+    assert (found.family, found.description) == (family, str(tmp_path))
+    np.testing.assert_array_equal(
+        found.params["embedding"]["token"]["embedding"][: found.config.vocab_size],
+        tensors[f"{family}.embeddings.word_embeddings.weight"],
+    )
+
+
+def test_what_predicted_next_sentences_becomes_the_pooler(complete, monkeypatch):
+    config, params, tokenizer, step = source_module.open_source(complete, make_mesh(c.MeshConfig()))
+    wide = config.encoder.hidden_size
+    dense = {"kernel": np.ones((wide, wide)), "bias": np.ones(wide)}
+    params = {**params, "next_sentence_head": {"dense": dense, "projection": {}}}
+    monkeypatch.setattr(
+        source_module, "open_source", lambda folder, mesh: (config, params, tokenizer, step)
+    )
+    found = open_encoder(complete, make_mesh(c.MeshConfig()), c.TaskModelConfig())
+    assert set(found.params) == {"embedding", "layers", "pooler"}
+    assert found.params["pooler"] is dense
+
+
+@pytest.mark.parametrize(("backend", "dtype"), [("cpu", "float32"), ("gpu", "bfloat16")])
+def test_what_auto_computes_in_is_the_machine_s(monkeypatch, backend, dtype):
+    monkeypatch.setattr(source_module.jax, "default_backend", lambda: backend)
+    assert source_module.for_this_machine(c.TaskModelConfig()).compute_dtype == dtype
+    asked = c.TaskModelConfig(compute_dtype="float32")
+    assert source_module.for_this_machine(asked) == asked

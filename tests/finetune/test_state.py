@@ -31,12 +31,36 @@ ENCODER = {name: tiny.random_params(5)[name] for name in ("embedding", "layers")
 
 
 def rate(step):
-    return jnp.float32(1e-3) / (1 + step)
+    return jnp.float32(1) / (1 + step)
 
 
 def begin(seeds, encoder=ENCODER):
     init = jax.jit(lambda encoder, seeds: init_finetune_state(OBJECTIVE, OPTIMIZER, encoder, seeds))
     return init(encoder, jnp.array(seeds, jnp.uint32))
+
+
+@pytest.mark.parametrize("task", ["classification", "choice", "tokens"])
+def test_a_pooler_is_the_beginning_of_a_head_on_the_first_token_only(task):
+    head = TaskHead(task=task, num_outputs=1 if task == "choice" else 3)
+    objective = TaskObjective(tiny.CONFIG, head, task)
+    wide = tiny.CONFIG.hidden_size
+    pooler = {"kernel": jnp.full((wide, wide), 0.25), "bias": jnp.full(wide, 0.5)}
+    seeds = jnp.array(SEEDS, jnp.uint32)
+    with_it = init_finetune_state(objective, OPTIMIZER, {**ENCODER, "pooler": pooler}, seeds)
+    without = init_finetune_state(objective, OPTIMIZER, ENCODER, seeds)
+    jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), with_it, without)
+    found, drawn = with_it.run.params["head"], without.run.params["head"]
+    np.testing.assert_array_equal(found["projection"]["kernel"], drawn["projection"]["kernel"])
+    if task == "tokens":
+        assert found.keys() == drawn.keys() == {"projection"}
+    else:
+        assert (found["dense"]["kernel"] == 0.25).all() and (found["dense"]["bias"] == 0.5).all()
+
+
+def stepping(seeds, objective=OBJECTIVE):
+    """(state, batch) → (state, metrics)."""
+    step = jax.jit(make_finetune_step(objective, OPTIMIZER, rate))
+    return lambda state, batch: step(state, batch, jnp.array(seeds, jnp.uint32), jnp.float32(1e-3))
 
 
 def batches():
@@ -59,7 +83,7 @@ def trained(places, **changes):
     """The state after all steps, and the metrics of each, of the seeds at these places."""
     seeds = [SEEDS[place] for place in places]
     objective = dataclasses.replace(OBJECTIVE, **changes)
-    step = jax.jit(make_finetune_step(objective, OPTIMIZER, rate, seeds))
+    step = stepping(seeds, objective)
     state, metrics = begin(seeds), []
     for batch in batches():
         state, found = step(state, jax.tree.map(lambda leaf: leaf[list(places)], batch))
@@ -95,6 +119,25 @@ def test_seeds_side_by_side_are_each_seed_alone_with_dropout(together, alone):
     assert (together[0].run.step == STEPS).all()
 
 
+def test_rows_that_are_filled_up_further_make_no_difference():
+    """A seed alone has rows of its own length; beside another one, of the other's."""
+    assert tiny.CONFIG.attention_dropout_rate > 0 and tiny.CONFIG.num_heads > 1
+    seeds, length = SEEDS[:2], 11
+    short = jax.tree.map(lambda leaf: leaf[:1], batches()[0])
+    tokens = np.full((1, 4, length), tiny.CONFIG.pad_id, np.int32)
+    tokens[0, :, :7] = tiny.generator(3).integers(4, tiny.CONFIG.vocab_size, (4, 7))
+    short["tokens"] = tokens
+    filled = np.pad(tokens, ((0, 0), (0, 0), (0, 5)), constant_values=tiny.CONFIG.pad_id)
+    both = jax.tree.map(lambda leaf: leaf[:2], batches()[0])
+    both["tokens"] = np.concatenate([filled, tiny.random_tokens(8, 4, length + 5)[None]])
+    for name in ("targets", "weights"):
+        both[name][0] = short[name][0]
+    alone, beside = (
+        stepping(some)(begin(some), batch)[0] for some, batch in ((seeds[:1], short), (seeds, both))
+    )
+    assert_close(seed_of(alone.run, 0), seed_of(beside.run, 0), rtol=1e-5, atol=1e-7)
+
+
 def test_the_metrics_are_those_of_all_seeds(together, alone):
     for step, found in enumerate(together[1]):
         each = [metrics[step] for _, metrics in alone]
@@ -117,7 +160,7 @@ def test_seeds_differ_in_head_and_dropout_and_not_in_the_encoder():
     # The same batch for two seeds that begin with the same weights: dropout makes the difference.
     twice = jax.tree.map(lambda leaf: np.stack([leaf[0], leaf[0]]), batches()[0])
     same = jax.tree.map(lambda leaf: jnp.stack([leaf[0], leaf[0]]), begin(SEEDS[:2]))
-    step = jax.jit(make_finetune_step(OBJECTIVE, OPTIMIZER, rate, SEEDS[:2]))
+    step = stepping(SEEDS[:2])
     after = jax.device_get(step(same, twice)[0])
     kernels = after.run.params["layers"]["mlp"]["up"]["kernel"]
     assert not np.allclose(kernels[0], kernels[1])
@@ -145,63 +188,32 @@ def test_without_an_encoder_all_weights_are_drawn():
 
 
 def test_an_update_that_is_not_finite_is_left_out_for_its_seed_only():
-    step = jax.jit(make_finetune_step(OBJECTIVE, OPTIMIZER, rate, SEEDS))
+    step = stepping(SEEDS)
     before = begin(SEEDS)
     kernel = before.run.params["head"]["projection"]["kernel"]
     before.run.params["head"]["projection"]["kernel"] = kernel.at[1].set(jnp.nan)
     after, metrics = jax.device_get(step(before, batches()[0]))
-    assert metrics.applied == 0
+    assert after.left_out.tolist() == [0, 1, 0] and after.run.step.tolist() == [1, 1, 1]
+    # The others go on, and the metrics are theirs.
+    assert metrics.applied == 1 and metrics.sums.predictions.count == 6
+    assert np.isfinite(metrics.sums.predictions.loss) and np.isfinite(metrics.gradient_norm)
     dense = [state.run.params["head"]["dense"]["kernel"] for state in (before, after)]
     assert (dense[0][1] == dense[1][1]).all()
     assert not np.allclose(dense[0][0], dense[1][0]) and not np.allclose(dense[0][2], dense[1][2])
 
 
-def test_what_is_not_projected_or_looked_up_does_not_decay():
-    """Rows that weigh nothing give a gradient of 0, so that the decay alone moves the weights."""
-    nothing = {**batches()[0], "weights": np.zeros((len(SEEDS), 4), np.float32)}
-    before = jax.device_get(begin(SEEDS))
-    step = jax.jit(make_finetune_step(OBJECTIVE, OPTIMIZER, rate, SEEDS))
-    # Biases of a drawn head are 0, which no decay changes.
-    moved = jax.tree.map(lambda leaf: leaf + np.float32(0.5), before.run.params)
-    run = dataclasses.replace(before.run, params=moved)
-    after = jax.device_get(step(dataclasses.replace(before, run=run), nothing)[0].run.params)
-    places = jax.tree_util.tree_leaves_with_path(moved)
-    kept = set()
-    for (path, old), new in zip(places, jax.tree.leaves(after), strict=True):
-        name = jax.tree_util.keystr(path[-1:], simple=True)
-        if np.array_equal(new, old):
-            kept.add(name)
-        else:
-            assert name in ("kernel", "embedding")
-            np.testing.assert_allclose(new, old * (1 - 1e-3 * 0.1), rtol=1e-6)
-    assert kept == {"bias", "scale"}
-
-
 # ---- The best weights ---------------------------------------------------------------------------
 
 
-def numbered(number, best, scores):
-    """A state whose weights are a number, by seed, and whose best ones others."""
-    leaf = np.full((3, 2), number, np.float32)
-    kept = np.repeat(np.float32(best)[:, None], 2, axis=1)
-    run = TrainState(step=np.full(3, 7), params={"w": leaf}, optimizer=(), average={})
-    return FinetuneState(run, {"w": kept}, np.float32(scores))
-
-
 def test_the_best_weights_are_kept_by_seed():
-    never = -np.inf
-    state = adopt_best(numbered(9, [1, 2, 3], [never, 0.5, 0.7]), np.float32([-0.2, 0.6, 0.4]))
-    np.testing.assert_array_equal(state.best["w"][:, 0], [9, 9, 3])
-    np.testing.assert_allclose(state.best_score, [-0.2, 0.6, 0.7])
-    np.testing.assert_array_equal(state.run.params["w"], np.full((3, 2), 9))
-
-
-def test_of_equal_scores_the_first_stays():
-    state = adopt_best(numbered(9, [1, 2, 3], [0.5, 0.5, 0.0]), np.float32([0.5, 0.4, 0.0]))
-    np.testing.assert_array_equal(state.best["w"][:, 0], [1, 2, 3])
+    leaf, kept = np.full((3, 2), 9, np.float32), np.repeat(np.float32([[1], [2], [3]]), 2, axis=1)
+    run = TrainState(step=np.full(3, 7), params={"w": leaf}, optimizer=(), average={})
+    before = FinetuneState(run, {"w": kept}, np.zeros(3, np.int32))
+    state = adopt_best(before, np.array([True, True, False]))
+    np.testing.assert_array_equal(state.best["w"], [[9, 9], [9, 9], [3, 3]])
+    np.testing.assert_array_equal(state.run.params["w"], leaf)
 
 
 def test_before_any_evaluation_the_best_are_the_first_ones():
     state = jax.device_get(begin(SEEDS))
     assert_close(state.best, state.run.params, rtol=0)
-    assert (state.best_score == -np.inf).all()

@@ -10,6 +10,7 @@ from roberta_jax.inference.model import load
 from roberta_jax.inference.source import open_source, source_config, tokenizer_folder
 from roberta_jax.interop.import_model import import_model
 from roberta_jax.parallel.mesh import make_mesh
+from roberta_jax.train.workdir import read_config
 from tests.interop import foreign
 
 
@@ -45,6 +46,9 @@ def test_a_step_of_what_has_none_is_refused(folder):
         ("file", "is a file, not the folder of a model"),
         ("empty", "has neither config.json nor model.pt. Give the workdir of a run, or a Hug"),
         ("fairseq", "has model.pt, but no dict.txt"),
+        ("tuned", "is a fine-tuning workdir, .* Use `roberta-jax predict --model="),
+        ("tuned/sst2", "is a fine-tuned model, .* Use `roberta-jax predict --model="),
+        ("tuned/sst2/model", "is a fine-tuned model, .* Use `roberta-jax predict --model="),
     ],
 )
 def test_what_is_no_model_is_explained(tmp_path, name, message):
@@ -52,5 +56,13 @@ def test_what_is_no_model_is_explained(tmp_path, name, message):
     for folder in ("empty", "fairseq"):
         (tmp_path / folder).mkdir()
     (tmp_path / "fairseq" / "model.pt").write_bytes(b"")
+    (tmp_path / "tuned" / "sst2" / "model" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "tuned" / "sst2" / "model" / "task.json").write_text("{}")
+    (tmp_path / "tuned" / "results.json").write_text("{}")
     with pytest.raises(UserError, match=message):
         load(tmp_path / name)
+    if "fine-tun" in message:
+        with pytest.raises(UserError, match=message):
+            import_model(tmp_path / name, tmp_path / "imported")
+        with pytest.raises(UserError, match=message):
+            read_config(tmp_path / name)

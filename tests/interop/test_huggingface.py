@@ -15,6 +15,7 @@ from roberta_jax.interop.huggingface import (
     family_of,
     is_huggingface_folder,
     read_huggingface,
+    read_huggingface_encoder,
     write_huggingface,
 )
 from roberta_jax.interop.weights import weight_shapes
@@ -170,6 +171,66 @@ def test_placed_weights_may_be_anything(tmp_path):
     foreign.write_folder(tmp_path, type_vocab_size=2)
     model = read_huggingface(tmp_path, put=lambda path, array: jax.device_put(array))
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(model.params))
+
+
+# ---- Encoders -----------------------------------------------------------------------------------
+
+
+def without_heads(tensors, family, prefix=True):
+    base = "bert." if family == "bert" else "roberta."
+    kept = {name: tensor for name, tensor in tensors.items() if name.startswith(base)}
+    return kept if prefix else {name[len(base) :]: tensor for name, tensor in kept.items()}
+
+
+@families
+@pytest.mark.parametrize("kind", ["masked", "class of a task", "encoder alone"])
+def test_an_encoder_is_read_from_a_model_of_any_class(tmp_path, family, kind):
+    tensors = foreign.write_folder(tmp_path / "whole", family)
+    wanted = read_huggingface(tmp_path / "whole")
+    if kind != "masked":
+        tensors = without_heads(tensors, family, prefix=kind == "class of a task")
+        if kind == "class of a task":
+            tensors["classifier.weight"] = np.ones((3, 16), np.float32)
+    foreign.write_folder(tmp_path / "other", family, tensors=tensors, architectures=["Any"])
+    found = read_huggingface_encoder(tmp_path / "other")
+    assert set(found.params) == {"embedding", "layers"}
+    for branch, weights in found.params.items():
+        jax.tree.map(np.testing.assert_array_equal, weights, wanted.params[branch])
+    assert found.config == wanted.config and found.family == family
+    assert found.tokenizer.fingerprint == wanted.tokenizer.fingerprint
+
+
+def test_an_encoder_under_the_name_of_its_tied_copy_is_read(tmp_path):
+    tensors = foreign.write_folder(tmp_path / "whole")
+    wanted = read_huggingface(tmp_path / "whole").params["embedding"]
+    table = tensors.pop("roberta.embeddings.word_embeddings.weight")
+    foreign.write_folder(tmp_path / "other", tensors={**tensors, "lm_head.decoder.weight": table})
+    found = read_huggingface_encoder(tmp_path / "other").params["embedding"]
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+def test_the_pooler_comes_with_a_bert_and_with_no_other(tmp_path):
+    tensors = foreign.write_folder(tmp_path / "bert", "bert", architectures=["BertForPreTraining"])
+    found = read_huggingface_encoder(tmp_path / "bert")
+    assert not found.config.next_sentence_head
+    pooler = found.params["pooler"]
+    np.testing.assert_array_equal(pooler["kernel"].T, tensors["bert.pooler.dense.weight"])
+    np.testing.assert_array_equal(pooler["bias"], tensors["bert.pooler.dense.bias"])
+    tensors = foreign.make_tensors(foreign.config_values("roberta"))
+    tensors |= {
+        "roberta.pooler.dense.weight": np.ones((16, 16), np.float32),
+        "roberta.pooler.dense.bias": np.ones(16, np.float32),
+    }
+    foreign.write_folder(tmp_path / "roberta", tensors=tensors)
+    assert "pooler" not in read_huggingface_encoder(tmp_path / "roberta").params
+
+
+def test_an_encoder_that_is_not_whole_is_refused(tmp_path):
+    tensors = foreign.make_tensors(foreign.config_values("roberta"))
+    del tensors["roberta.encoder.layer.1.output.dense.bias"]
+    foreign.write_folder(tmp_path, tensors=tensors)
+    with pytest.raises(UserError, match="1 of the encoder are missing, roberta.encoder.layer.1"):
+        read_huggingface_encoder(tmp_path)
 
 
 # ---- Fine-tuned models --------------------------------------------------------------------------

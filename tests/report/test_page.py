@@ -11,7 +11,9 @@ import pytest
 from roberta_jax.config import PhaseConfig
 from roberta_jax.errors import UserError
 from roberta_jax.report import page
+from roberta_jax.tasks.results import write_results
 from tests.report.workdirs import make_config, make_lines, write_workdir
+from tests.tasks.runs import make_result
 
 EMPTY_TAGS = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -173,6 +175,23 @@ def test_watching_draws_again_only_when_the_metrics_have_grown(tmp_path):
         page.watch_report([folder], output, interval_seconds=7, sleep=sleep)
     assert drawn[0] == drawn[1] < drawn[2]
     assert '<meta http-equiv="refresh" content="7">' in output.read_text()
+
+
+def test_of_a_fine_tuning_the_results_are_watched(tmp_path):
+    output = tmp_path / "page.html"
+    tasks = [make_result("rte")]
+    write_results(tmp_path / "run", tasks)
+
+    def sleep(seconds):
+        text = output.read_text()
+        assert '<meta http-equiv="refresh" content="7">' in text
+        if "QNLI" in text:
+            raise KeyboardInterrupt
+        tasks.append(make_result("qnli"))
+        write_results(tmp_path / "run", tasks)
+
+    with pytest.raises(KeyboardInterrupt):
+        page.watch_report([tmp_path / "run"], output, interval_seconds=7, sleep=sleep)
 
 
 def test_the_loss_can_be_saved_as_one_image_of_a_known_kind(tmp_path):

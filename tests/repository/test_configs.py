@@ -406,8 +406,10 @@ def test_a_fine_tuning_config_loads_validates_and_survives_a_round_trip(name):
         model.embedding_dropout_rate,
         model.dropout_rate,
         model.attention_dropout_rate,
-        model.head_dropout_rate,
     } == {0.1}
+    # fairseq's classifiers drop nothing (`--pooler-dropout`); the one of SQuAD is ours.
+    assert model.head_dropout_rate == (0.1 if name.startswith("squad") else 0.0)
+    assert optimizer.decay_table == "fairseq"
 
 
 def test_every_published_task_has_a_card():
@@ -434,6 +436,7 @@ def test_a_task_of_glue_has_fairseq_s_settings(task):
     assert config.task == task and config.optimizer.weight_decay == 0.1
     assert (config.optimizer.peak_learning_rate, config.fit.batch_size) == (rate, batch_size)
     assert config.fit.epochs == 10.0
+    assert (config.optimizer.decay_table, config.model.head_dropout_rate) == ("fairseq", 0.0)
     share = Duration.parse(config.schedule.warmup, "warmup")
     assert share.unit == "%" and share.number / 100 == pytest.approx(warmup / updates, rel=0.01)
 

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = {
     "flax",
     "jax",
@@ -40,6 +42,18 @@ def test_help_loads_no_heavy_library():
         "from roberta_jax.cli.main import entry_point; sys.exit(entry_point())"
     )
     assert "roberta_jax.cli.main" in loaded
+    assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize(
+    "flags", [["--epochs=0"], [], ["--data=nowhere"], ["--data=.", "--config.seed=1"]]
+)
+def test_slips_in_the_flags_of_finetune_load_no_heavy_library(flags):
+    arguments = ["finetune", "--task=sst2", "--init_from=nowhere", "--workdir=nowhere", *flags]
+    loaded = modules_after(
+        f"from roberta_jax.cli.main import main; assert main({arguments}) == 2, 'refused'"
+    )
+    assert "roberta_jax.cli.finetune" in loaded
     assert loaded & HEAVY == set()
 
 

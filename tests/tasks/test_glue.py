@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from roberta_jax.data.tables import read_table
 from roberta_jax.errors import UserError
-from roberta_jax.tasks.catalogue import find_task
+from roberta_jax.tasks.catalogue import DIAGNOSTIC, find_task
 from roberta_jax.tasks.examples import TextExample
 from roberta_jax.tasks.glue import load_glue
+from roberta_jax.tasks.predictions import Predictions
+from roberta_jax.tasks.submission import write_predictions
 
 # Task, header and rows of train and dev, header and rows of test, and what the rows are: the
 # published layouts.
@@ -76,8 +79,14 @@ def write_task(folder, name):
     for split in ("train", *task.dev):
         write(folder / f"{split}.tsv", header, row)
     for split in task.test:
-        write(folder / f"{split}.tsv", test_header, test_row)
+        if split != DIAGNOSTIC:
+            write(folder / f"{split}.tsv", test_header, test_row)
     return folder
+
+
+def splits_of(task):
+    """Those of `write_task`."""
+    return ["train", *task.dev, *(split for split in task.test if split != DIAGNOSTIC)]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -86,7 +95,7 @@ def test_the_published_layout_of_every_task_is_read(name, tmp_path):
     write_task(tmp_path / task.title, name)
     whole = load_glue(task, str(tmp_path))
     assert whole == load_glue(task, str(tmp_path / task.title))
-    assert list(whole.splits) == ["train", *task.dev, *task.test] and not whole.notes
+    assert list(whole.splits) == splits_of(task) and not whole.notes
     for split, (example,) in whole.splits.items():
         row = FILES[name][3 if split in task.test else 1]
         number_of_texts = 1 if name in ("cola", "sst2") else 2
@@ -121,7 +130,7 @@ def test_broken_rows_of_qqp_are_left_out_and_told(tmp_path):
     loaded = load_glue(find_task("qqp"), str(tmp_path))
     assert len(loaded.splits["train"]) == 2
     (note,) = loaded.notes
-    assert "train.tsv: 8 rows that are broken were left out (line 3, line 4, line 5" in note
+    assert "train.tsv: 8 broken rows were left out (line 3, line 4, line 5" in note
     assert "line 7, …)" in note
 
 
@@ -143,8 +152,39 @@ def test_pairs_without_agreement_are_left_out_and_told(tmp_path):
     write(tmp_path / "dev_matched.tsv", header, row, [*row[:-1], "-"], row)
     loaded = load_glue(find_task("mnli"), str(tmp_path))
     assert len(loaded.splits["dev_matched"]) == 2
-    assert "dev_matched.tsv: 1 rows that have no label" in loaded.notes[0]
-    assert "(line 3)" in loaded.notes[0]
+    assert loaded.notes[0].endswith(
+        "dev_matched.tsv: 1 row without a label on which people agreed was left out (line 3)."
+    )
+
+
+@pytest.mark.parametrize("file", ["diagnostic/diagnostic.tsv", "AX/AX.tsv", "AX/test.tsv.gz"])
+@pytest.mark.parametrize("data", ["", "MNLI"])
+def test_the_diagnostic_set_is_a_test_split_of_mnli(tmp_path, file, data):
+    task = find_task("mnli")
+    write_task(tmp_path / "MNLI", "mnli")
+    path = tmp_path / file
+    rows = ["index", "sentence1", "sentence2"], ["0", "One.", "Two."], ["1", "Three.", "Four."]
+    text = write(path, *rows).read_bytes()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    splits = load_glue(task, str(tmp_path / data)).splits
+    assert list(splits) == [*splits_of(task), DIAGNOSTIC]
+    assert splits[DIAGNOSTIC] == [
+        TextExample("0", ("One.", "Two."), None),
+        TextExample("1", ("Three.", "Four."), None),
+    ]
+    found = Predictions(np.array([2, 0]))
+    (path,) = write_predictions(tmp_path / "out", task, DIAGNOSTIC, splits[DIAGNOSTIC], found)
+    assert path.name == "AX.tsv"
+    assert path.read_text() == "index\tprediction\n0\tentailment\n1\tcontradiction\n"
+    write_task(tmp_path / "RTE", "rte")
+    assert DIAGNOSTIC not in load_glue(find_task("rte"), str(tmp_path)).splits
+
+
+def test_a_diagnostic_file_in_another_layout_is_told(tmp_path):
+    write_task(tmp_path / "MNLI", "mnli")
+    write(tmp_path / "AX" / "AX.tsv", ["index", "prediction"], ["0", "neutral"])
+    with pytest.raises(UserError, match=r"AX.tsv has no column 'sentence1' and no column 'sent"):
+        load_glue(find_task("mnli"), str(tmp_path))
 
 
 def test_compressed_files_are_read(tmp_path):
@@ -179,10 +219,12 @@ def test_a_file_of_another_task_says_what_the_layout_is(tmp_path):
     header, row, *_ = FILES["cola"]
     write_task(tmp_path, "cola")
     write(tmp_path / "train.tsv", ["source", "label", "mark", "sentence"], row)
-    with pytest.raises(UserError, match=r"line 1 is 'source label .*no line that names the col"):
+    with pytest.raises(UserError, match=r"line 1 is 'source label .*no line that names them"):
         load_glue(find_task("cola"), str(tmp_path))
     write(tmp_path / "train.tsv", ["sentence", "label"], ["a", "1"])
-    with pytest.raises(UserError, match=r"line 1 has 2 fields.*4 columns.*no line that names"):
+    with pytest.raises(
+        UserError, match=r"line 1 has 2 fields.*CoLA have 4 columns, source, .*no line that names"
+    ):
         load_glue(find_task("cola"), str(tmp_path))
     write(tmp_path / "train.tsv", row)
     with pytest.raises(UserError, match=r"train.tsv has no column 'sentence' and no column 'label"):
@@ -228,6 +270,7 @@ CLASSES = {
     "qnli": ["entailment", "not_entailment"],
     "wnli": ["not_entailment", "entailment"],
     "stsb": None,
+    "ax": ["entailment", "neutral", "contradiction"],
 }
 FEATURES = {
     "cola": ["sentence"],
@@ -235,6 +278,7 @@ FEATURES = {
     "qnli": ["question", "sentence"],
     "wnli": ["sentence1", "sentence2"],
     "stsb": ["sentence1", "sentence2"],
+    "ax": ["premise", "hypothesis"],
 }
 
 
@@ -248,27 +292,36 @@ class Glue(tfds.core.GeneratorBasedBuilder):
         names = CLASSES[name]
         features["label"] = tfds.features.ClassLabel(names=names) if names else np.float32
         features["idx"] = np.int32
-        return tfds.core.DatasetInfo(
-            builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
-        )
+        # Shuffled, as TFDS's own.
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, download_manager):
+        if self.builder_config.name == "ax":
+            return {"test": self._generate_examples("test")}
         kinds = ["_matched", "_mismatched"] if self.builder_config.name == "mnli" else [""]
         names = ["train", *(f"{split}{kind}" for split in ("validation", "test") for kind in kinds)]
         return {name: self._generate_examples(name) for name in names}
 
     def _generate_examples(self, split):
         name = self.builder_config.name
-        classes = CLASSES[name] or [0.5, 3.5]
-        for i, label in enumerate(classes):
-            texts = {feature: f" {feature} {label}, é " for feature in FEATURES[name]}
-            yield i, {**texts, "label": -1 if "test" in split else label, "idx": i + 10}
+        for number in range(NUM_ROWS):
+            label = stored_label(name, number)
+            texts = {feature: f" {feature} {number} {label}, é " for feature in FEATURES[name]}
+            yield number, {**texts, "label": -1 if "test" in split else label, "idx": number}
+
+
+NUM_ROWS = 12
+
+
+def stored_label(name, number):
+    classes = CLASSES[name] or [0.5, 3.5]
+    return classes[number % len(classes)]
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
-    for name in CLASSES:
+    for name in set(CLASSES) - {"ax"}:
         Glue(config=name, data_dir=folder, file_format="array_record").download_and_prepare()
     return folder
 
@@ -278,20 +331,24 @@ def found_by_name(data_dir, monkeypatch):
     monkeypatch.setattr(tfds.core.utils.file_utils.constants, "DATA_DIR", str(data_dir))
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", sorted(set(CLASSES) - {"ax"}))
 def test_tfds_classes_are_read_by_name(name, data_dir, found_by_name):
     task = find_task(name)
     loaded = load_glue(task, "tfds:glue")
     assert loaded.splits == load_glue(task, f"tfds:glue/{name}").splits
     assert loaded.splits == load_glue(task, f"tfds:{data_dir}/glue/{name}/2.0.0").splits
-    assert list(loaded.splits) == ["train", *task.dev, *task.test]
+    assert list(loaded.splits) == splits_of(task)
     glue_names = {"unacceptable": "0", "acceptable": "1"}
     if name == "wnli":
         glue_names = {"not_entailment": "0", "entailment": "1"}
     for split, examples in loaded.splits.items():
-        assert [example.id for example in examples] == [str(10 + i) for i in range(len(examples))]
-        for example, stored in zip(examples, CLASSES[name] or [0.5, 3.5], strict=True):
-            assert example.texts == tuple(f"{feature} {stored}, é" for feature in FEATURES[name])
+        # In the order of GLUE's file, by which predictions are submitted.
+        assert [example.id for example in examples] == [str(row) for row in range(NUM_ROWS)]
+        for number, example in enumerate(examples):
+            stored = stored_label(name, number)
+            assert example.texts == tuple(
+                f"{feature} {number} {stored}, é" for feature in FEATURES[name]
+            )
             if split in task.test:
                 assert example.label is None
             elif name == "stsb":
@@ -300,8 +357,36 @@ def test_tfds_classes_are_read_by_name(name, data_dir, found_by_name):
                 assert task.labels[example.label] == glue_names.get(stored, stored)
 
 
+def test_the_fake_dataset_is_stored_in_another_order(found_by_name):
+    for split in ("train", "validation", "test"):
+        rows = [record["idx"] for _, record in read_table(f"tfds:glue/cola:{split}").rows]
+        assert sorted(rows) == list(range(NUM_ROWS)) and rows != sorted(rows)
+
+
+def test_predictions_from_tfds_are_submitted_by_the_rows_of_the_file(found_by_name, tmp_path):
+    task = find_task("qnli")
+    examples = load_glue(task, "tfds:glue").splits["test"]
+    # What the texts say that they are.
+    found = [task.labels.index(example.texts[0].split()[2].strip(",")) for example in examples]
+    (path,) = write_predictions(tmp_path, task, "test", examples, Predictions(np.array(found)))
+    assert path.read_text().splitlines()[1:] == [
+        f"{row}\t{stored_label('qnli', row)}" for row in range(NUM_ROWS)
+    ]
+
+
+def test_the_diagnostic_set_of_tfds(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds.core.utils.file_utils.constants, "DATA_DIR", str(tmp_path))
+    for name in ("mnli", "ax"):
+        Glue(config=name, data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    splits = load_glue(find_task("mnli"), "tfds:glue").splits
+    assert splits == load_glue(find_task("mnli"), "tfds:glue/mnli").splits
+    assert [example.id for example in splits[DIAGNOSTIC]] == [str(row) for row in range(NUM_ROWS)]
+    assert splits[DIAGNOSTIC][4].texts == ("premise 4 neutral, é", "hypothesis 4 neutral, é")
+    assert {example.label for example in splits[DIAGNOSTIC]} == {None}
+
+
 def test_another_task_s_dataset_is_told(found_by_name):
-    with pytest.raises(UserError, match=r"record 0 has 'unacceptable' as its label; of SST-2"):
+    with pytest.raises(UserError, match=r"record 0 has '(un)?acceptable' as its label; of SST-2"):
         load_glue(find_task("sst2"), "tfds:glue/cola")
     with pytest.raises(UserError, match=r"has no column 'sentence1'.* it has "):
         load_glue(find_task("rte"), "tfds:glue/cola")

@@ -41,6 +41,13 @@ def test_an_option_takes_the_place_of_the_gap_or_stands_behind_the_question(fold
     assert first.passage == "An article." and first.id == "middle1.txt-0"
 
 
+def test_an_article_is_one_line(folder):
+    write(folder / "dev" / "middle" / "1.txt", article="One.\nTwo.\n\nThree.")
+    loaded = load_race(RACE, str(folder)).splits
+    assert loaded["dev"][0].passage == "One. Two.  Three."
+    assert loaded["test"][0].label == 1 and not load_race(RACE, str(folder)).notes
+
+
 @pytest.mark.parametrize("split", ["train", "dev", "test"])
 def test_groups_are_the_folders(folder, split):
     examples = load_race(RACE, str(folder)).splits[split]
@@ -51,8 +58,14 @@ def test_groups_are_the_folders(folder, split):
 
 def test_a_test_split_may_have_no_answers(folder):
     write(folder / "test" / "high" / "1.txt", answers=None)
-    labels = [example.label for example in load_race(RACE, str(folder)).splits["test"]]
-    assert labels == [1, 3] * 3 + [None] * 2 + [1, 3] * 2
+    loaded = load_race(RACE, str(folder))
+    assert {example.label for example in loaded.splits["test"]} == {None}
+    assert loaded.notes == (
+        "test: 2 of 12 questions have no answer, so those of the others are not used either.",
+    )
+    for path in (folder / "test").glob("*/*.txt"):
+        write(path, answers=None)
+    assert not load_race(RACE, str(folder)).notes
     write(folder / "dev" / "high" / "1.txt", answers=None)
     with pytest.raises(UserError, match=r"2 questions, 2 groups of options and 0 answers"):
         load_race(RACE, str(folder))
@@ -62,7 +75,7 @@ def test_a_test_split_may_have_no_answers(folder):
     ("changes", "message"),
     [
         ({"answers": ["B", "E"]}, "answer of question 1 is 'E' and must be one of A, B, C, D"),
-        ({"answers": ["B"]}, "2 questions, 2 groups of options and 1 answers"),
+        ({"answers": ["B"]}, "2 questions, 2 groups of options and 1 answer\\."),
         ({"options": [["a", "b"], "c"]}, "must be texts and lists of texts"),
         ({"article": 3}, "must be texts and lists of texts"),
         ({"article": None, "options": None}, "it has no article and no options"),
@@ -79,6 +92,10 @@ def test_what_is_not_there_is_told(folder):
     with pytest.raises(UserError, match="has no dev of RACE"):
         load_race(RACE, str(folder))
     assert list(load_race(RACE, str(folder), for_training=False).splits) == ["train", "test"]
+    for path in (folder / "test").glob("*/*.txt"):
+        write(path, questions=[], options=[], answers=[])
+    with pytest.raises(UserError, match="The files of test in .* have no questions"):
+        load_race(RACE, str(folder), for_training=False)
     (folder / "train" / "high" / "1.txt").write_text("[]")
     with pytest.raises(UserError, match="it is a JSON list"):
         load_race(RACE, str(folder), for_training=False)

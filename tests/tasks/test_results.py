@@ -76,6 +76,7 @@ def test_what_is_written_is_read_again(tmp_path):
             confusion=((5, 1, 0), (2, 3, 4), (0, 0, 9)),
             notes=("One \u00e9tude.",),
             num_cut=3,
+            test_scores={"test_matched": {"accuracy": 0.25}},
             init_from="base",
             num_parameters=12,
         ),
@@ -88,6 +89,14 @@ def test_what_is_written_is_read_again(tmp_path):
     figures = json.loads(path.read_text())["tasks"][0]["figures"]
     assert figures["dev_matched"]["accuracy"]["median"] == 0.7
     assert figures["dev_mismatched"]["accuracy"]["median"] == pytest.approx(0.6)
+
+
+def test_results_of_a_version_without_test_scores_are_read(tmp_path):
+    path = write_results(tmp_path, [make_result("race")])
+    content = json.loads(path.read_text())
+    del content["tasks"][0]["test_scores"]
+    path.write_text(json.dumps(content))
+    assert read_results(tmp_path) == (make_result("race"),)
 
 
 def test_a_score_that_is_no_number_is_not_written(tmp_path):

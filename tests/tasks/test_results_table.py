@@ -1,5 +1,7 @@
 """The table of results."""
 
+import dataclasses
+
 import pytest
 
 from roberta_jax.tasks.results_table import (
@@ -7,6 +9,7 @@ from roberta_jax.tasks.results_table import (
     TRIAL_HEAD,
     glue_average,
     markdown_table,
+    remarks,
     task_rows,
     trial_rows,
     write_table,
@@ -61,13 +64,40 @@ def test_the_average_says_what_it_is_over():
     assert "(RACE: on the test set)" in markdown_table([make_result("race")])
 
 
-def test_the_page_names_what_was_cut_noted_and_started_from(tmp_path):
-    result = make_result("sst2", num_cut=1200, notes=("mended.",), init_from="m", num_parameters=7)
+def test_the_published_figure_of_wnli_is_said_to_be_of_another_task():
+    words = "the published figure is of another task"
+    assert words in " ".join(remarks([make_result("rte"), make_result("wnli")]))
+    assert words not in " ".join(remarks([make_result("rte")]))
+
+
+def test_the_page_names_what_was_noted_and_started_from(tmp_path):
+    result = make_result("sst2", notes=("mended.",), init_from="m", num_parameters=7)
     text = write_table(tmp_path, [result]).read_text()
-    assert "SST-2: 1,200 training rows did not fit" in text
     assert "SST-2: mended." in text
     assert "7 parameters, from m." in text
     assert "from random weights" in markdown_table([make_result("sst2")])
+
+
+def test_a_threshold_that_was_chosen_on_the_scored_split_is_told():
+    words = "was chosen on the dev split that is scored"
+    result = make_result("squad2", [0.8])
+    assert words not in " ".join(remarks([result]))
+    (trial,) = result.trials
+    seeds = tuple(dataclasses.replace(seed, no_answer_threshold=-0.5) for seed in trial.seeds)
+    result = dataclasses.replace(result, trials=(dataclasses.replace(trial, seeds=seeds),))
+    (remark,) = [remark for remark in remarks([result]) if words in remark]
+    assert remark.startswith("SQuAD 2.0: ")
+
+
+def test_figures_of_a_test_split_stand_apart_from_those_of_dev():
+    scores = {"test": {"accuracy": 0.501, "high_accuracy": 0.25}}
+    result = make_result("race", [0.9], test_scores=scores)
+    text = markdown_table([result])
+    assert "RACE, test (not used for any choice): accuracy 50.1, high 25.0; of the one" in text
+    without = dataclasses.replace(result, test_scores={})
+    assert task_rows([result]) == task_rows([without]) and "RACE, test" not in " ".join(
+        remarks([without])
+    )
 
 
 def test_titles_of_a_user_do_not_break_the_table():

@@ -23,7 +23,7 @@ def texts(*ids):
     return [TextExample(id=name, texts=("t",), label=None) for name in ids]
 
 
-def write_one(folder, task, predictions, examples=(), split="test"):
+def write_one(folder, task, predictions, examples, split="test"):
     (path,) = write_predictions(folder, task, split, examples, predictions)
     return path
 
@@ -38,6 +38,7 @@ def test_the_names_that_glue_expects():
         "QQP.tsv",
         "MNLI-m.tsv",
         "MNLI-mm.tsv",
+        "AX.tsv",
         "QNLI.tsv",
         "RTE.tsv",
         "WNLI.tsv",
@@ -55,16 +56,16 @@ def test_the_names_that_glue_expects():
     ],
 )
 def test_glue_has_the_number_of_the_row_and_the_label(tmp_path, name, cells):
-    task = TASKS[name]
-    path = write_one(tmp_path / "new", task, Predictions(np.array([1, 0])), split=task.test[0])
-    expected = f"index\tprediction\n0\t{cells[0]}\n1\t{cells[1]}\n"
+    task, found = TASKS[name], Predictions(np.array([1, 0]))
+    path = write_one(tmp_path / "new", task, found, texts("7", "3"), split=task.test[0])
+    expected = f"index\tprediction\n7\t{cells[0]}\n3\t{cells[1]}\n"
     assert path.read_bytes() == expected.encode()
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
 def test_similarity_is_clipped_to_its_range(tmp_path):
     predictions = Predictions(np.array([-0.2, 5.01, 3.14159]))
-    path = write_one(tmp_path, TASKS["stsb"], predictions)
+    path = write_one(tmp_path, TASKS["stsb"], predictions, texts("0", "1", "2"))
     assert path.read_text() == "index\tprediction\n0\t0.000\n1\t5.000\n2\t3.142\n"
 
 

@@ -76,7 +76,7 @@ def test_labels_are_those_of_train_in_order(tmp_path, stored, labels):
 def test_labels_may_be_given(tmp_path):
     task, loaded = load(tmp_path, rows("b", "a"), labels=["b", "c", "a"], dev_fraction=0.5)
     assert task.labels == ("b", "c", "a")
-    with pytest.raises(UserError, match=r"line 2 has the label 'a', which is none of mine's: b, c"):
+    with pytest.raises(UserError, match=r"'a', which is none of mine's: b, c\. Correct"):
         load(tmp_path, rows("b", "a"), labels=["b", "c"], dev_fraction=0.5)
 
 
@@ -169,7 +169,9 @@ def test_words_that_look_like_a_list_are_words(tmp_path):
     ("record", "message"),
     [
         ({"words": "a b c", "tags": "O O"}, r"line 2 has 3 words in column 'words' and 2 labels"),
+        ({"words": "a b", "tags": "O"}, r"line 2 has 2 words .* and 1 label in"),
         ({"words": "", "tags": ""}, r"line 2 has no words"),
+        ({"words": [" ", ""], "tags": "O O"}, r"line 2 has no words"),
         ({"words": None, "tags": "O"}, r"line 2 has null in column 'words'"),
         ({"words": "a", "tags": [None]}, r"line 2: the column 'tags' holds None"),
         ({"words": 3, "tags": "O"}, r"line 2: the column 'words' holds a int"),
@@ -198,19 +200,56 @@ def test_what_is_missing_names_its_row(tmp_path, record, message):
         load(tmp_path, [*rows("a"), record])
 
 
-def test_an_empty_text_is_a_text(tmp_path):
-    _, loaded = load(tmp_path, [{"body": "", "kind": "a"}, {"body": "", "kind": "b"}])
-    assert loaded.splits["train"][0].texts == ("",)
+@pytest.mark.parametrize("text", ["", "   ", "\t\n", "\u00a0"])
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_an_empty_text_names_its_row_and_counts_the_others(tmp_path, text, kind):
+    filled, empty = {"body": "x", "kind": "1"}, {"body": text, "kind": "2"}
+    with pytest.raises(UserError, match=r"line 2 has an empty text in column 'body'\. Fill it in"):
+        load(tmp_path, [filled, empty, filled], kind)
+    with pytest.raises(UserError, match=r"line 2 .* column 'body' \(likewise 2 later rows\)\."):
+        load(tmp_path, [filled, empty, filled, empty, empty], kind)
+    for split in ("dev", "test"):
+        files = {"dev": write(tmp_path / "dev.jsonl", [filled, filled])}
+        files[split] = write(tmp_path / f"{split}.jsonl", [filled, filled, empty])
+        with pytest.raises(UserError, match=rf"{split}.jsonl, line 3 has an empty text"):
+            load(tmp_path, [filled, {"body": "y", "kind": "2"}], kind, **files)
+
+
+def test_of_a_pair_neither_text_may_be_empty(tmp_path):
+    columns = Columns(text="body", second_text="more", label="kind")
+    for record, name in (({"body": " ", "more": ""}, "body"), ({"body": "x", "more": ""}, "more")):
+        rows_of_pair = [{"body": "x", "more": "y", "kind": "a"}, {**record, "kind": "b"}]
+        with pytest.raises(UserError, match=rf"line 2 has an empty text in column '{name}'\."):
+            load(tmp_path, rows_of_pair, columns=columns)
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".csv", ".jsonl", ".parquet"])
+def test_ids_are_those_of_the_file_where_rows_are_predicted(tmp_path, suffix):
+    records = [{**row, "id": 30 - i} for i, row in enumerate(rows("a", "b"))]
+    path = write(tmp_path / f"test{suffix}", records)
+    task, loaded = load(tmp_path, records, dev=path, test=path, suffix=suffix)
+    ids = {name: [example.id for example in split] for name, split in loaded.splits.items()}
+    assert ids == {"train": ["0", "1"], "dev": ["0", "1"], "test": ["30", "29"]}
+    judged = read_examples(task, COLUMNS, path, has_labels=True)
+    assert [example.id for example in judged] == ["0", "1"]
 
 
 def test_missing_columns_are_told_with_those_that_are_there(tmp_path):
-    with pytest.raises(UserError, match=r"has no column 'text'; it has 'body', 'kind'. Name the"):
+    wanted = (
+        r"has no column 'text'; it has 'body', 'kind'. Name the columns by --text and --label\.$"
+    )
+    with pytest.raises(UserError, match=wanted):
         load(tmp_path, rows("a", "b"), columns=Columns(text="text", label="kind"))
     no_label = write(tmp_path / "test.tsv", [{"body": "x"}])
     task, loaded = load(tmp_path, rows("a", "b"), dev_fraction=0.5, test=no_label)
     assert loaded.splits["test"] == read_examples(task, COLUMNS, no_label, has_labels=False)
     with pytest.raises(UserError, match=r"test.tsv has no column 'kind'; it has 'body'"):
         read_examples(task, COLUMNS, no_label, has_labels=True)
+    pair = Columns(text="a", second_text="b", label="")
+    with pytest.raises(UserError, match=r"Name the columns by --text and --text_pair\.$"):
+        read_examples(task, pair, no_label, has_labels=False)
+    with pytest.raises(UserError, match=r"Name the column by --text\.$"):
+        read_examples(task, Columns(text="a", label=""), no_label, has_labels=False)
     (tmp_path / "none.tsv").write_text("body\n")
     with pytest.raises(UserError, match="none.tsv has no rows"):
         read_examples(task, COLUMNS, str(tmp_path / "none.tsv"), has_labels=False)
@@ -224,7 +263,7 @@ def test_missing_columns_are_told_with_those_that_are_there(tmp_path):
         ({"dev": "x", "dev_fraction": 0.5}, "not both"),
         ({"kind": "span", "dev_fraction": 0.5}, "must be classification, regression, tokens"),
         ({"kind": "regression", "labels": ["a"], "dev_fraction": 0.5}, "has no classes"),
-        ({"labels": ["a", "b", "a"], "dev_fraction": 0.5}, "two at least, each once"),
+        ({"labels": ["a", "b", "a"], "dev_fraction": 0.5}, "a, b, a; each must be given once"),
     ],
 )
 def test_flags_that_do_not_fit_are_told(tmp_path, options, message):
@@ -233,9 +272,9 @@ def test_flags_that_do_not_fit_are_told(tmp_path, options, message):
 
 
 def test_data_that_teaches_nothing_is_told(tmp_path):
-    with pytest.raises(UserError, match=r"labels of .*mine.jsonl are a; there must be two"):
+    with pytest.raises(UserError, match=r"only label of .*mine.jsonl is 'a'; .* two different"):
         load(tmp_path, rows("a", "a"))
-    with pytest.raises(UserError, match="has 1 rows; two are needed"):
+    with pytest.raises(UserError, match="has 1 row; two are needed"):
         load(tmp_path, rows("a"))
     columns = Columns(text="words", second_text="more", label="tags")
     with pytest.raises(UserError, match="no second text"):

@@ -1,6 +1,7 @@
 """The loop by itself: which lines, evaluations and saves happen when."""
 
 import contextlib
+import dataclasses
 import itertools
 import math
 import signal
@@ -143,8 +144,7 @@ def run(
             "progress": progress.to_record(),
         },
         restore=restore,
-        telling=of_pretraining(config),
-        **hooks,
+        **{"telling": of_pretraining(config), **hooks},
     )
     arguments = {"store": recorder, "log": recorder, "console": recorder}
     with contextlib.suppress(*[MachineError] * failing):
@@ -632,6 +632,16 @@ def test_every_shape_of_a_batch_is_compiled_once():
     assert found.compiled == [(0, (32,)), (0, (16,)), (0, (64,))]
     assert sum("compiled the step" in line for line in found.said) == 3
     assert [len(batch) for _, batch in found.batches] == [32, 16, 32, 64, 32, 16, 32, 64, 32, 16]
+
+
+def test_a_step_of_one_shape_of_many_says_for_which_it_is_compiled():
+    config = config_of()
+    telling = dataclasses.replace(
+        of_pretraining(config), compiled_for=lambda batch: f" for {len(batch)} rows"
+    )
+    found = run(config, lengths=(32, 16), telling=telling)
+    said = [line.partition(":")[0] for line in found.said if "compiled" in line]
+    assert said == ["compiled the step for 32 rows", "compiled the step for 16 rows"]
 
 
 def test_every_phase_compiles_its_own():
