@@ -117,6 +117,26 @@ def test_nor_of_the_other_kinds(kind, monkeypatch):
     test_neither_batch_nor_order_nor_padding_matters(kind, monkeypatch)
 
 
+@pytest.mark.parametrize("kind", ["classification", "tokens"])
+def test_nothing_is_dropped(kind):
+    """The outputs are those of a model that has no dropout at all."""
+    rows, task = rows_of(kind), TASKS[kind]
+    outputs, losses = predicted(kind, rows, num_seeds=1)
+    encoder = dataclasses.replace(tiny.CONFIG, **tiny.WITHOUT_DROPOUT)
+    objective = TaskObjective(encoder, head_of(task, dropout_rate=0.0), kind)
+    assert head_of(task).dropout_rate > 0 and tiny.CONFIG.dropout_rate > 0
+    params = tiny.random_like(abstract_task_params(encoder, objective.head), 0)
+    tokens = np.ones((COUNT, 16), np.int32)
+    for row, ids in zip(tokens, rows.ids, strict=True):
+        row[: len(ids)] = ids
+    keys = jax.numpy.arange(COUNT, dtype=jax.numpy.uint32)  # Of a dropout that is not there.
+    wanted = jax.jit(lambda: objective.outputs(params, {"tokens": tokens, "keys": keys})[0])()
+    for ids, value, row in zip(rows.ids, outputs[0].values, np.asarray(wanted), strict=True):
+        expected = row[: len(ids)] if kind == "tokens" else row
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
+    assert math.isfinite(losses[0])
+
+
 def test_a_seed_beside_others_is_the_seed_alone():
     rows = rows_of("classification")
     together, alone = (predicted("classification", rows, num_seeds=count) for count in (2, 1))

@@ -17,12 +17,14 @@ from roberta_jax.finetune import finetune as finetune_module
 from roberta_jax.finetune import trial as trial_module
 from roberta_jax.finetune.conclusion import say_result
 from roberta_jax.finetune.finetune import finetune
+from roberta_jax.finetune.finetuned_model import load_task
 from roberta_jax.finetune.model_folder import RowLimits, find_task_model, read_task_model
 from roberta_jax.finetune.rows import SplitRows
 from roberta_jax.finetune.task_run import Trial, TrialOutcome
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.tasks.catalogue import find_task
 from roberta_jax.tasks.features import TaskRows
+from roberta_jax.tasks.glue import load_glue
 from roberta_jax.tasks.results import CurvePoint, read_results, seed_result
 from roberta_jax.tasks.results_table import lines_of_test_splits
 from roberta_jax.train.console import RunConsole
@@ -92,11 +94,19 @@ def test_a_run_leaves_results_a_model_and_predictions(finished):
     assert not list(finished.glob("sst2/trials/*/checkpoints"))
 
 
-def test_the_model_that_stays_is_that_of_the_best_seed_at_its_best_evaluation(finished):
+def test_the_model_that_stays_is_that_of_the_best_seed_at_its_best_evaluation(finished, glue):
     (result,) = read_results(finished)
     model = read_task_model(find_task_model(finished), make_mesh(c.MeshConfig()))
-    best = max(seed.scores["dev"]["accuracy"] for seed in result.trials[0].seeds)
-    assert model.scores["dev"]["accuracy"] == best
+    reached = {seed.seed: seed.scores["dev"]["accuracy"] for seed in result.trials[0].seeds}
+    best = max(reached.values())
+    assert reached[model.training["seed"]] == model.scores["dev"]["accuracy"] == best
+    # Another seed, or the last evaluation, would not do.
+    last = [seed.curve[-1].scores["dev"]["accuracy"] for seed in result.trials[0].seeds]
+    assert best > min(reached.values()) and best > max(last)
+    # The weights reach it, too.
+    examples = load_glue(find_task("sst2"), str(glue)).splits["dev"]
+    said = load_task(finished).predictions(examples)
+    assert np.mean(said.values == np.array([each.label for each in examples])) == best
 
 
 @pytest.mark.parametrize("gain", [pytest.param(0.0, marks=pytest.mark.slow), 1e-12])

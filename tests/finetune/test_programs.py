@@ -66,6 +66,38 @@ def test_seeds_and_rate_are_no_part_of_the_program():
     assert len(texts) == 1
 
 
+@pytest.mark.parametrize("table", ["bert", "fairseq"])
+def test_the_decay_is_that_of_the_config(table):
+    """Rows that weigh nothing give a gradient of 0: the decay alone moves the weights."""
+    mesh = make_mesh(c.MeshConfig())
+    encoder = {name: tiny.random_params(5)[name] for name in ("embedding", "layers")}
+    programs = SharedPrograms(
+        TaskObjective(tiny.CONFIG, head_of(TASK), TASK.kind),
+        BatchMaker(mesh, pad_id=1, token_types=False, max_length=16),
+        encoder,
+        optimizer=c.OptimizerConfig(weight_decay=0.5, decay_table=table),
+        schedule=c.ScheduleConfig(warmup="1 steps"),
+    ).of(1, plan_of())
+    batch = {
+        "tokens": np.full((1, 8, 16), 5, np.int32),
+        "targets": np.zeros((1, 8), np.int32),
+        "weights": np.zeros((1, 8), np.float32),
+    }
+    seeds = jnp.array([3], jnp.uint32)
+    with jax.set_mesh(mesh):
+        state, metrics = programs.step(programs.init(encoder, seeds), batch, seeds, jnp.float32(1))
+    rate = float(metrics.learning_rate)
+    assert rate > 0.5
+    for name, before in encoder.items():
+        places = jax.tree_util.tree_leaves_with_path(before)
+        for (path, old), new in zip(places, jax.tree.leaves(state.run.params[name]), strict=True):
+            weights = jax.tree_util.keystr(path[-1:], simple=True) in ("kernel", "embedding")
+            decays = weights or table == "fairseq"
+            np.testing.assert_allclose(
+                new[0], old * (1 - rate * 0.5 * decays), rtol=1e-6, err_msg=str(path)
+            )
+
+
 @pytest.mark.parametrize("kind", ["linear", "polynomial", "cosine", "inverse_sqrt"])
 def test_the_peak_as_an_argument_gives_the_same_rates(kind):
     schedule = c.ScheduleConfig(kind=kind, warmup="6%", power=2.0)
