@@ -60,26 +60,27 @@ def result_of(
     return dataclasses.replace(result, confusion=rows)
 
 
+def _of_best_trial(outcomes: Sequence[TrialOutcome], result: TaskResult) -> list[TrialOutcome]:
+    """Those of the rate and batch size that count; seeds may be divided among several."""
+    best = result.best_trial()
+    key = (best.learning_rate, best.batch_size)
+    return [each for each in outcomes if (each.trial.learning_rate, each.trial.batch_size) == key]
+
+
 def _confusion(outcomes: Sequence[TrialOutcome], result: TaskResult) -> list[list[int]] | None:
     """That of the seed that stands for the best trial."""
-    best, seed = result.best_trial(), result.median_seed()
-    for outcome in outcomes:
-        trial = outcome.trial
-        if (trial.learning_rate, trial.batch_size) == (best.learning_rate, best.batch_size):
-            for found, confusion in zip(outcome.seeds, outcome.confusions, strict=True):
-                if found.seed == seed.seed:
-                    return confusion
+    seed = result.median_seed().seed
+    for outcome in _of_best_trial(outcomes, result):
+        if seed in outcome.trial.seeds:
+            return outcome.confusions[outcome.trial.seeds.index(seed)]
     return None
 
 
 def one_class_only(outcomes: Sequence[TrialOutcome], result: TaskResult) -> str:
     """A sentence where models of the best trial say the same of every dev row, or ""."""
-    best = result.best_trial()
     confusions = [
         np.array(confusion)
-        for outcome in outcomes
-        if (outcome.trial.learning_rate, outcome.trial.batch_size)
-        == (best.learning_rate, best.batch_size)
+        for outcome in _of_best_trial(outcomes, result)
         for confusion in outcome.confusions
         if confusion is not None
     ]
@@ -97,15 +98,9 @@ def one_class_only(outcomes: Sequence[TrialOutcome], result: TaskResult) -> str:
 
 def keep_best(outcomes: Sequence[TrialOutcome], result: TaskResult, folder: pathlib.Path) -> None:
     """The model of the best seed of the best trial becomes that of the task."""
-    best = result.best_trial()
     split, score = result.decided_by
     outcome = max(
-        (
-            each
-            for each in outcomes
-            if (each.trial.learning_rate, each.trial.batch_size)
-            == (best.learning_rate, best.batch_size)
-        ),
+        _of_best_trial(outcomes, result),
         key=lambda each: max(seed.scores[split][score] for seed in each.seeds),
     )
     with new_folder(folder / MODEL_FOLDER) as partial:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import jax
@@ -17,7 +17,7 @@ from roberta_jax.finetune.objective import TaskObjective
 from roberta_jax.finetune.rows import BatchMaker, SplitRows
 from roberta_jax.finetune.state import over_seeds
 from roberta_jax.parallel.mesh import num_batch_shards
-from roberta_jax.tasks.batches import padded_lengths, row_lengths
+from roberta_jax.tasks.batches import evaluation_batches, row_lengths
 from roberta_jax.tasks.examples import QuestionExample
 from roberta_jax.tasks.features import TaskRows
 from roberta_jax.tasks.predictions import Outputs, Predictions, decide
@@ -54,7 +54,9 @@ def make_predictor(objective: TaskObjective, maker: BatchMaker, num_seeds: int) 
 
     def predict(params: Params, rows: TaskRows) -> tuple[list[Outputs], list[float]]:
         collected = [_Collected(len(rows), rows.group_size) for _ in range(num_seeds)]
-        for numbers, length, batch_size in _batches(rows, maker):
+        for numbers, length, batch_size in evaluation_batches(
+            row_lengths(rows), size_at=_size_at(rows, maker), max_length=maker.max_length
+        ):
             batch = maker.placed(maker.assemble(rows, numbers, length, batch_size))
             scores, answerable, sums = jax.device_get(run(params, batch))
             for seed, found in enumerate(collected):
@@ -72,24 +74,17 @@ def make_predictor(objective: TaskObjective, maker: BatchMaker, num_seeds: int) 
     return predict
 
 
-def _batches(rows: TaskRows, maker: BatchMaker) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Every prediction once: numbers of predictions, padded length, and rows of the batch.
+def _size_at(rows: TaskRows, maker: BatchMaker) -> Callable[[int], int]:
+    """How many predictions of these rows are made at once, by padded length.
 
-    The longest come first: what does not fit into memory shows at once. Batches of shorter rows
-    have more of them, but few for few rows: powers of two, so that a model that is asked many times
-    has few programs.
+    More of short rows, but few for few rows: powers of two, so that a model that is asked many
+    times has few programs.
     """
-    lengths = row_lengths(rows)
-    order = np.argsort(-lengths, kind="stable")
-    padded = padded_lengths(maker.max_length)
     shards = num_batch_shards(maker.mesh)
-    needed = 1 << (-(-len(lengths) // shards) - 1).bit_length()
-    begin = 0
-    while begin < len(order):
-        length = next(each for each in padded if each >= lengths[order[begin]])
-        batch_size = shards * min(max(TOKENS_PER_BATCH // (length * rows.group_size), 1), needed)
-        yield order[begin : begin + batch_size], length, batch_size
-        begin += batch_size
+    needed = 1 << (-(-len(rows) // shards) - 1).bit_length()
+    return lambda length: (
+        shards * min(max(TOKENS_PER_BATCH // (length * rows.group_size), 1), needed)
+    )
 
 
 class _Collected:

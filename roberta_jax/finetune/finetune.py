@@ -24,7 +24,7 @@ from roberta_jax.finetune.model_folder import RowLimits
 from roberta_jax.finetune.objective import TaskObjective, head_of
 from roberta_jax.finetune.predict import predict_splits
 from roberta_jax.finetune.rows import BatchMaker, SplitRows, cut_texts, share_of
-from roberta_jax.finetune.source import StartingEncoder, for_this_machine, open_encoder
+from roberta_jax.finetune.source import StartingEncoder, open_encoder
 from roberta_jax.finetune.task_data import load_task
 from roberta_jax.finetune.task_run import TaskRun, Trial
 from roberta_jax.finetune.trial import run_trial
@@ -71,7 +71,6 @@ def finetune(
       UserError: something that the user can mend; nothing was changed.
     """
     config.validate()
-    config = dataclasses.replace(config, model=for_this_machine(config.model))
     workdir = local_path(workdir)
     if resume not in ("auto", "never"):
         raise UserError(f"--resume={resume} is not understood. Use auto or never.")

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ from roberta_jax.errors import UserError
 from roberta_jax.finetune.evaluate import evaluate_seeds, make_predictor
 from roberta_jax.finetune.objective import TaskObjective, head_of
 from roberta_jax.finetune.rows import BatchMaker, SplitRows, share_of
+from roberta_jax.finetune.source import encoder_branches
 from roberta_jax.finetune.state import init_finetune_state, make_finetune_step
 from roberta_jax.optim.optimizer import make_optimizer
 from roberta_jax.optim.schedule import make_schedule
@@ -105,8 +105,8 @@ def _linear(
     def of_split(params: Params, split: SplitRows) -> tuple[np.ndarray, Sequence[Example]]:
         found = np.zeros((len(split.rows), encoder.hidden_size), np.float32)
         batch_size = _BATCH_SIZE * maker.mesh.devices.size
-        for numbers, length in evaluation_batches(
-            row_lengths(split.rows), batch_size=batch_size, max_length=maker.max_length
+        for numbers, length, _ in evaluation_batches(
+            row_lengths(split.rows), size_at=lambda length: batch_size, max_length=maker.max_length
         ):
             batch = maker.placed(maker.assemble(split.rows, numbers, length, batch_size))
             found[numbers] = np.asarray(features(params, batch))[: len(numbers)]
@@ -165,8 +165,7 @@ def _finetuned(
     predict = make_predictor(objective, maker, 1)
 
     def probe(params: Params) -> dict[str, float]:
-        kept: dict[str, Any] = {name: params[name] for name in ("embedding", "layers")}
-        state = begin(kept)
+        state = begin(encoder_branches(params))
         batches = maker.training(train.rows, [_SEED], batch_size=config.batch_size, first_step=0)
         for _ in range(steps):
             state, _ = step(state, next(batches), seeds, peak)

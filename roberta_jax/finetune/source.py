@@ -2,11 +2,10 @@
 
 import dataclasses
 import pathlib
-from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from roberta_jax.config import EncoderConfig, TaskModelConfig
 from roberta_jax.data.output_folder import local_path
@@ -22,7 +21,6 @@ from roberta_jax.interop.huggingface import (
     read_huggingface_encoder,
 )
 from roberta_jax.interop.weights import ENCODER_BRANCHES
-from roberta_jax.parallel.tables import spec_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +45,12 @@ class StartingEncoder:
     description: str
 
 
-def for_this_machine(settings: TaskModelConfig) -> TaskModelConfig:
-    """The settings with the type that `compute_dtype="auto"` stands for here."""
-    if settings.compute_dtype != "auto":
-        return settings
-    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    return dataclasses.replace(settings, compute_dtype=dtype)
+def encoder_branches(params: Params) -> Params:
+    """What fine-tuning begins with of a model's weights; see `StartingEncoder.params`."""
+    kept = {name: params[name] for name in (*ENCODER_BRANCHES, "pooler") if name in params}
+    if "next_sentence_head" in params:
+        kept["pooler"] = params["next_sentence_head"]["dense"]
+    return kept
 
 
 def open_encoder(
@@ -79,11 +77,10 @@ def open_encoder(
             family, description = model.family, f"{folder}, fine-tuned for {model.task.title}"
             finetuned_for = model.task.name
         elif is_huggingface_folder(folder):
-
-            def put(path: str, array: np.ndarray) -> Any:
-                return jax.device_put(array, NamedSharding(mesh, spec_of(path)))
-
-            foreign = read_huggingface_encoder(folder, put=put)
+            whole = NamedSharding(mesh, P())
+            foreign = read_huggingface_encoder(
+                folder, put=lambda path, array: jax.device_put(array, whole)
+            )
             encoder, params, tokenizer = foreign.config, foreign.params, foreign.tokenizer
             family, description = foreign.family, str(folder)
         else:
@@ -91,14 +88,16 @@ def open_encoder(
             encoder = config.encoder
             family = origin_family(folder) or family_of(encoder, tokenizer)
             description = f"{folder}, step {step:,}" if step else str(folder)
-    settings = for_this_machine(settings)
+    dtype = settings.compute_dtype
+    if dtype == "auto":
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     encoder = dataclasses.replace(
         encoder,
         embedding_dropout_rate=settings.embedding_dropout_rate,
         dropout_rate=settings.dropout_rate,
         attention_dropout_rate=settings.attention_dropout_rate,
         activation_dropout_rate=0.0,
-        compute_dtype=settings.compute_dtype,
+        compute_dtype=dtype,
         rematerialization=settings.rematerialization,
         attention_implementation="auto",
         next_sentence_head=False,
@@ -106,7 +105,5 @@ def open_encoder(
     check_implementation(encoder)
     if settings.random_weights:
         params, description = {}, f"random weights, in the shape of {description}"
-    kept = {name: params[name] for name in (*ENCODER_BRANCHES, "pooler") if name in params}
-    if "next_sentence_head" in params:
-        kept["pooler"] = params["next_sentence_head"]["dense"]
+    kept = encoder_branches(params)
     return StartingEncoder(encoder, kept, tokenizer, family, finetuned_for, description)

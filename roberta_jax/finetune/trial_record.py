@@ -38,10 +38,17 @@ def settings_of(run: TaskRun, trial: Trial) -> dict[str, Any]:
         del config[name]
     for name in ("path", "train_share"):
         del config["data"][name]
+    for name in ("compute_dtype", "rematerialization"):  # The encoder says what "auto" was.
+        del config["model"][name]
     del config["optimizer"]["peak_learning_rate"]
-    del config["model"]["rematerialization"]
+    encoder = config_lib.to_dict(run.start.config)
+    del encoder["rematerialization"]
     return {
         **config,
+        "encoder": encoder,
+        # By number; rows have nothing else of them. A regression's targets are scaled.
+        "labels": list(run.task.labels),
+        "scale": [run.task.scale, run.task.shift],
         "learning_rate": trial.learning_rate,
         "batch_size": trial.batch_size,
         "seeds": list(trial.seeds),

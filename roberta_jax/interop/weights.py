@@ -72,12 +72,7 @@ def read_weights(
     left_out = _check_names(
         tensors, _all_names(places, config), LEFT_OUT_PREFIXES[base], place, head
     )
-
-    def read(path: Any, shape: jax.ShapeDtypeStruct) -> Any:
-        name = path_name(path)
-        return put(name, _read_weight(tensors, name, places[name], shape.shape, config, place))
-
-    return jax.tree_util.tree_map_with_path(read, shapes), left_out
+    return _read_tree(tensors, shapes, places, config, place, put), left_out
 
 
 def read_encoder_weights(
@@ -100,32 +95,36 @@ def read_encoder_weights(
         # transformers' class of the encoder alone, such as RobertaModel.
         tensors = {f"{base}.{name}": read for name, read in tensors.items()}
     tensors = _without_copies(tensors, TIED_NAMES[base], place)
-    shapes = {
-        name: branch
-        for name, branch in weight_shapes(
-            dataclasses.replace(config, next_sentence_head=False)
-        ).items()
-        if name in ENCODER_BRANCHES
-    }
+    whole = weight_shapes(dataclasses.replace(config, next_sentence_head=True))
+    shapes = {name: whole[name] for name in ENCODER_BRANCHES}
     if base == "bert" and tensor_name(f"{_POOLER_PATH}/kernel", family).name in tensors:
-        whole = weight_shapes(dataclasses.replace(config, next_sentence_head=True))
         shapes["pooler"] = whole["next_sentence_head"]["dense"]
-
-    def placed(path: str) -> TensorName:
-        return tensor_name(path.replace("pooler/", f"{_POOLER_PATH}/"), family)
-
     paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)]
-    wanted = _all_names({path: placed(path) for path in paths}, config)
-    missing = [name for name in wanted if name not in tensors]
+    places = {
+        path: tensor_name(path.replace("pooler/", f"{_POOLER_PATH}/"), family) for path in paths
+    }
+    missing = [name for name in _all_names(places, config) if name not in tensors]
     if missing:
         raise UserError(
             f"The tensors of {place} are not those of its config: {len(missing):,} of the encoder "
             f"are missing, {_some(missing)}. No weight is made up. Copy the folder again."
         )
+    return _read_tree(tensors, shapes, places, config, place, put)
+
+
+def _read_tree(
+    tensors: Tensors,
+    shapes: Params,
+    places: dict[str, TensorName],
+    config: EncoderConfig,
+    place: str,
+    put: Callable[[str, np.ndarray], Any],
+) -> Params:
+    """Every weight of `shapes`, from the tensors that `places` names by path."""
 
     def read(path: Any, shape: jax.ShapeDtypeStruct) -> Any:
         name = path_name(path)
-        return put(name, _read_weight(tensors, name, placed(name), shape.shape, config, place))
+        return put(name, _read_weight(tensors, name, places[name], shape.shape, config, place))
 
     return jax.tree_util.tree_map_with_path(read, shapes)
 

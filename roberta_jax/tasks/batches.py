@@ -6,7 +6,7 @@ Fillers make up the last batch, so that all have the same number of rows; they w
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -101,12 +101,26 @@ class Batches:
         return [batches[place] for place in places]
 
 
-def evaluation_batches(lengths: np.ndarray, *, batch_size: int, max_length: int) -> list[Batch]:
-    """Every prediction once, the longest first: what does not fit into memory shows at once."""
-    batches = _sorted_batches(
-        np.arange(len(lengths)), lengths, batch_size, np.array(padded_lengths(max_length))
-    )
-    return batches[::-1]
+def evaluation_batches(
+    lengths: np.ndarray, *, size_at: Callable[[int], int], max_length: int
+) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Every prediction once, the longest first: what does not fit into memory shows at once.
+
+    Args:
+      lengths: of the predictions, in tokens.
+      size_at: padded length → how many predictions are made at once.
+      max_length: tokens of the longest shape.
+
+    Yields:
+      Numbers of predictions, their padded length, and what `size_at` says of it.
+    """
+    order, padded = np.argsort(-lengths, kind="stable"), np.array(padded_lengths(max_length))
+    begin = 0
+    while begin < len(order):
+        length = int(padded[np.searchsorted(padded, lengths[order[begin]])])
+        size = size_at(length)
+        yield order[begin : begin + size], length, size
+        begin += size
 
 
 def _sorted_batches(

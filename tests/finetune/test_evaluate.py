@@ -17,6 +17,7 @@ from roberta_jax.finetune.evaluate import TaskEvaluation, evaluate_seeds, make_p
 from roberta_jax.finetune.objective import TaskObjective, head_of
 from roberta_jax.finetune.rows import BatchMaker, SplitRows
 from roberta_jax.parallel.mesh import make_mesh
+from roberta_jax.tasks.batches import evaluation_batches, row_lengths
 from roberta_jax.tasks.examples import (
     Answer,
     ChoiceExample,
@@ -161,7 +162,8 @@ def batches_of(lengths, *, group_size=1, max_length=512):
     maker = BatchMaker(
         make_mesh(c.MeshConfig()), pad_id=1, token_types=False, max_length=max_length
     )
-    found = list(evaluate_module._batches(rows, maker))
+    size_at = evaluate_module._size_at(rows, maker)
+    found = list(evaluation_batches(row_lengths(rows), size_at=size_at, max_length=max_length))
     numbers = np.concatenate([numbers for numbers, _, _ in found])
     assert sorted(numbers.tolist()) == list(range(len(lengths)))
     for chosen, length, size in found:

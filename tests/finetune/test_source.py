@@ -100,8 +100,11 @@ def test_what_predicted_next_sentences_becomes_the_pooler(complete, monkeypatch)
 
 
 @pytest.mark.parametrize(("backend", "dtype"), [("cpu", "float32"), ("gpu", "bfloat16")])
-def test_what_auto_computes_in_is_the_machine_s(monkeypatch, backend, dtype):
+def test_what_auto_computes_in_is_the_machine_s(complete, monkeypatch, backend, dtype):
+    mesh = make_mesh(c.MeshConfig())
     monkeypatch.setattr(source_module.jax, "default_backend", lambda: backend)
-    assert source_module.for_this_machine(c.TaskModelConfig()).compute_dtype == dtype
-    asked = c.TaskModelConfig(compute_dtype="float32")
-    assert source_module.for_this_machine(asked) == asked
+    monkeypatch.setattr(source_module, "check_implementation", lambda encoder: None)
+    assert open_encoder(complete, mesh, c.TaskModelConfig()).config.compute_dtype == dtype
+    for asked in ("float32", "bfloat16"):
+        settings = c.TaskModelConfig(compute_dtype=asked)
+        assert open_encoder(complete, mesh, settings).config.compute_dtype == asked

@@ -1,7 +1,9 @@
 """What belongs to a trial, and which trials are compared."""
 
+import dataclasses
 import json
 import types
+from types import MappingProxyType
 
 import pytest
 
@@ -16,14 +18,18 @@ from roberta_jax.finetune.trial_record import (
     read_outcome,
     settings_of,
 )
+from roberta_jax.tasks.catalogue import find_task
+from tests.encoder import tiny
 from tests.finetune.tasks_on_disk import finetune_config
 
 TRIAL = Trial(1e-5, 16, (3, 4))
 
 
-def settings(content="one", **changes):
+def settings(content="one", labels=("a", "b"), scale=1.0, encoder=MappingProxyType({}), **changes):
     """Of a trial of a run with these changes."""
     run = types.SimpleNamespace(
+        task=dataclasses.replace(find_task("stsb"), labels=labels, scale=scale),
+        start=types.SimpleNamespace(config=dataclasses.replace(tiny.CONFIG, **encoder)),
         config=finetune_config("glue", **changes),
         train=types.SimpleNamespace(rows=[0] * 48),
         content={"rows": content, "weights": "drawn"},
@@ -39,7 +45,8 @@ def settings(content="one", **changes):
         {"num_seeds": 5, "seed": 4},
         {"fit__log_every_steps": 1, "fit__seeds_at_once": 2},
         {"fit__save_every_steps": 1},
-        {"model__rematerialization": "full"},
+        {"model__rematerialization": "full", "encoder": {"rematerialization": "full"}},
+        {"model__compute_dtype": "float32"},
         {"mesh__data": 4},
         # Files, and the share of them that is used, count by what is in them.
         {"data__path": "elsewhere"},
@@ -62,6 +69,11 @@ def test_what_changes_no_result_may_change(changes):
         {"schedule__warmup": "10%"},
         {"data__max_length": 16},
         {"content": "another"},
+        # Rows and weights may be the same, and yet say something else.
+        {"labels": ("b", "c")},
+        {"scale": 2.0},
+        {"encoder": {"num_heads": 1}},
+        {"encoder": {"compute_dtype": "bfloat16"}},
     ],
 )
 def test_what_changes_the_result_may_not(changes):

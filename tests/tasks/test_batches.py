@@ -42,7 +42,8 @@ def test_every_row_is_in_an_epoch_once(lengths, batch_size, seed, epoch):
     batches = batches_of(lengths, batch_size, seed)
     check(batches.epoch(epoch), lengths, batch_size)
     assert batches.steps_per_epoch == len(batches.epoch(epoch))
-    check(evaluation_batches(lengths, batch_size=batch_size, max_length=200), lengths, batch_size)
+    batches = evaluation_batches(lengths, size_at=lambda length: batch_size, max_length=200)
+    check([(numbers, length) for numbers, length, _ in batches], lengths, batch_size)
 
 
 @given(LENGTHS, BATCH_SIZES, st.integers(0, 2**31), st.integers(0, 1000))
@@ -115,8 +116,10 @@ def test_lengths_of_shapes_are_few_and_end_at_the_limit():
 
 
 def test_evaluation_begins_with_the_longest():
-    batches = evaluation_batches(np.array([5, 90, 17, 40]), batch_size=2, max_length=200)
-    assert listed(batches) == [([3, 1], 96), ([0, 2], 32)]
+    lengths = np.array([5, 90, 17, 40, 5, 17])
+    batches = evaluation_batches(lengths, size_at=lambda length: 192 // length, max_length=200)
+    found = [(numbers.tolist(), *shape) for numbers, *shape in batches]
+    assert found == [([1, 3], 96, 2), ([2, 5, 0, 4], 32, 6)]
 
 
 # What a batch holds.
