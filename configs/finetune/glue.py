@@ -1,4 +1,4 @@
-r"""GLUE with fairseq's settings of every task (examples/roberta, README.glue.md).
+r"""GLUE with fairseq's settings of every task but WNLI (examples/roberta, README.glue.md).
 
 Command    roberta-jax finetune --config=configs/finetune/glue.py:sst2 --init_from=MODEL \
              --data=GLUE_FOLDER --workdir=runs/glue --seeds=5
@@ -8,7 +8,8 @@ Hardware   one GPU for a model of the size of base; minutes (RTE) to hours (MNLI
 Result     RoBERTa base, published: MNLI 87.6, QNLI 92.8, QQP 91.9, RTE 78.7, SST-2 94.8, MRPC 90.2,
            CoLA 63.6, STS-B 91.2; not measured here
 Source     arXiv 1907.11692, table 10: 10 epochs, warm-up 6%, decay 0.1, linear; rates and batches
-           of each task are fairseq's, as are a decay of every parameter and no dropout in the head.
+           of each task are fairseq's, as are a decay of every parameter and no dropout in the head,
+           and a warm-up of 25% for QQP. WNLI, which fairseq has not, is trained as RTE.
            RTE, STS-B and MRPC begin with the model of MNLI. fairseq's schedule of RTE is one of 13
            epochs that stops after 10; here it ends with the 10.
 """

@@ -41,13 +41,15 @@ def define_config(
     # absl takes one dash for two.
     argv = [f"-{argument}" if argument.startswith("-config") else argument for argument in argv]
     path = _value_of("--config", argv)
-    if not path and any(argument.startswith("--config.") for argument in argv):
+    overrides = any(argument.startswith("--config.") for argument in argv)
+    if not path and overrides and kind is PretrainConfig:
         raise UserError(_MISSING.format(_EXAMPLES[kind]))
-    if not path:
+    if not path and not overrides:
         absl_flags.DEFINE_string("config", None, explanation, flag_values=flags)
         return
-    _check_file(path)
-    config = _load(path, kind)
+    if path:
+        _check_file(path)
+    config = _load(path, kind) if path else kind()  # A table of the user's has no recipe.
     _check_overrides(argv, config)
     # Loaded here, and not by DEFINE_config_file, which answers a mistake in the file with a
     # traceback and imports it by what Python has deprecated.

@@ -115,7 +115,7 @@ def _config(flags: Any, task: str) -> FinetuneConfig:
     if task in TABLE_KINDS:
         config.task, config.table.kind = "", task
         return config
-    if flags.config is None and task:
+    if task and not (flags.config and flags["config"].given_path):
         print(
             f"no --config: {task} is trained with the defaults; --config=configs/finetune/"
             f"{_RECIPES.get(task, f'glue.py:{task}')} has the published settings"

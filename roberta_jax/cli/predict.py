@@ -13,7 +13,7 @@ folder of one of transformers' classes for tasks (…ForSequenceClassification, 
 …ForMultipleChoice, …ForTokenClassification of RoBERTa, XLM-R and BERT).
 
 Of texts the answers are printed, a line each. Of a table (TSV, CSV, JSON lines, Parquet) they are
-written as JSON lines or TSV; of GLUE, SQuAD and RACE in the formats of their servers.
+written as JSON lines or TSV; of GLUE and SQuAD in the formats of their servers, of RACE as JSON.
 """
 
 import pathlib
@@ -34,7 +34,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
     for name, explanation in (
         ("model", "A fine-tuning workdir, the folder of a task in it, or a Hugging Face folder."),
         ("task", "Whose model of a workdir; or the published task of a Hugging Face folder."),
-        ("text", "With --input: column of the text, or of the question."),
+        ("text", "With --input: column of the text, or of the question (default: as in training)."),
         ("passage", "What the questions are about."),
         ("passage_file", "The same, in a text file (UTF-8)."),
         ("input", "A table to predict: TSV, CSV, JSON lines or Parquet."),
@@ -44,12 +44,19 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
     ):
         absl_flags.DEFINE_string(name, "", explanation, flag_values=flags)
     for name, explanation in (
-        ("text_pair", "Second text, once or for each text; with --input: its column."),
+        (
+            "text_pair",
+            "Second text, once or for each text; with --input: its or the passage's column.",
+        ),
         ("option", "Of multiple choice: an option; give two or more."),
     ):
         absl_flags.DEFINE_multi_string(name, [], explanation, flag_values=flags)
     absl_flags.DEFINE_integer(
-        "top_k", 1, "Labels that are printed of a text.", lower_bound=1, flag_values=flags
+        "top_k",
+        None,
+        "Of texts: how many classes or options are printed of each (default: the best).",
+        lower_bound=1,
+        flag_values=flags,
     )
     absl_flags.DEFINE_float(
         "no_answer_threshold",
@@ -97,6 +104,7 @@ _ONLY_FOR = {
     "passage": ("texts",),
     "passage_file": ("texts",),
     "option": ("texts",),
+    "top_k": ("texts",),
 }
 _OUTPUTS = {"--input": "file (.jsonl or .tsv)", "--data": "folder"}
 
@@ -153,13 +161,15 @@ def _answers(flags: Any, texts: list[str]) -> list[str]:
         _refuse(flags, model.task.title, "text_pair", *(["option"] if kind == "span" else []))
     else:
         _refuse(flags, model.task.title, "passage", "passage_file", "option")
-    strict = flags.strict
+    if kind not in ("choice", "classification"):
+        _refuse(flags, model.task.title, "top_k")
+    strict, top_k = flags.strict, flags.top_k or 1
     if kind == "span":
         found: Any = model.answer(texts, [passage] * len(texts), strict=strict)
         results = [answer.text or "(no answer)" for answer in found]
     elif kind == "choice":
         found = [model.choose(text, flags.option, passage, strict=strict) for text in texts]
-        results = [_labels(each, flags.top_k) for each in found]
+        results = [_labels(each, top_k) for each in found]
     else:
         pairs = flags.text_pair * len(texts) if len(flags.text_pair) == 1 else flags.text_pair
         found = model.predict(texts, pairs or None, strict=strict)
@@ -168,7 +178,7 @@ def _answers(flags: Any, texts: list[str]) -> list[str]:
         if kind == "regression":
             results = [f"{value:.4g}" for value in found]
         else:
-            results = [_labels(each, flags.top_k) for each in found]
+            results = [_labels(each, top_k) for each in found]
     return [f"{result}  |  {_shown(text)}" for result, text in zip(results, texts, strict=True)]
 
 

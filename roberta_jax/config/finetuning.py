@@ -16,7 +16,7 @@ TABLE_KINDS = ("classification", "regression", "tokens")
 class TaskDataConfig:
     """Where the examples of a task are, and how they become rows."""
 
-    path: str = ""  # Folder or file of a published task, or tfds:NAME/CONFIG.
+    path: str = ""  # Folder of a published task, or tfds:NAME/CONFIG.
     # The first so many of the training rows in an order that depends on the run's seed only, so
     # that 1% is part of 10%.
     train_share: float = 1.0

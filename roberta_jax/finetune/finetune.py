@@ -74,6 +74,11 @@ def finetune(
     workdir = local_path(workdir)
     if resume not in ("auto", "never"):
         raise UserError(f"--resume={resume} is not understood. Use auto or never.")
+    if (workdir / workdir_lib.CONFIG_FILE).exists():
+        raise UserError(
+            f"{workdir} is the workdir of a pretraining run. Give fine-tuning one of its own, for "
+            f"example --workdir={workdir / 'finetuned'}."
+        )
     keep_freed_memory()
 
     # ---- The task and its files -----------------------------------------------------------------
@@ -135,10 +140,14 @@ def finetune(
                 console.say("interrupted; the same command goes on from here")
                 return INTERRUPTED
             outcomes.append(outcome)
-        earlier = earlier_outcomes(folder / TRIALS_FOLDER, outcomes)
-        if earlier:
-            names = ", ".join(outcome.trial.name for outcome in earlier)
-            console.say(f"trials of before count as well: {names}")
+        earlier, left_out = earlier_outcomes(folder / TRIALS_FOLDER, outcomes)
+        for found, what in (
+            (earlier, "trials of before count as well"),
+            (left_out, "trials of before are left out, for they share a seed with one that counts"),
+        ):
+            if found:
+                names = ", ".join(outcome.trial.name for outcome in found)
+                console.say(f"{what}: {names}")
         outcomes += earlier
 
         # ---- What came of it --------------------------------------------------------------------
@@ -149,13 +158,15 @@ def finetune(
         keep_best(outcomes, result, folder)
         write_task_result(workdir, result)
         test = {name: splits.splits[name] for name in task.test if name in splits.splits}
-        files, test_scores = predict_splits(
-            folder / MODEL_FOLDER, test, folder / PREDICTIONS_FOLDER, mesh
-        )
-        for path in files:
+        tested = predict_splits(folder / MODEL_FOLDER, test, folder / PREDICTIONS_FOLDER, mesh)
+        for path in tested.files:
             console.say(f"predictions: {path}")
-        if test_scores:  # Only now: nothing is chosen by them.
-            result = dataclasses.replace(result, test_scores=test_scores)
+        for note in tested.notes:
+            console.say(f"note: {note}")
+        if tested.scores or tested.notes:  # Only now: nothing is chosen by these scores.
+            result = dataclasses.replace(
+                result, test_scores=tested.scores, notes=(*result.notes, *tested.notes)
+            )
             write_task_result(workdir, result)
         say_result(result, console)
         console.say(f"results: {workdir / 'results.md'}, {workdir / 'report.html'}")
@@ -223,7 +234,7 @@ def _mostly_cut(
     """A sentence where most of what is read is not read to its end; none where it is."""
     if task.kind == "span":  # A passage is read in windows, to its end.
         return ()
-    names = [split.name for split in splits if 2 * split.rows.num_cut > len(split.rows)]
+    names = [split.name for split in splits if 2 * split.rows.num_cut > len(split.rows.ids)]
     if not names:
         return ()
     if limits.max_length < longest:

@@ -13,7 +13,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from roberta_jax.config import EncoderConfig
 from roberta_jax.errors import UserError
 from roberta_jax.finetune.model_folder import RowLimits, TaskModelFolder, task_from
 from roberta_jax.interop.huggingface import ForeignTaskModel, read_huggingface_task
@@ -23,8 +22,6 @@ from roberta_jax.tasks.task import Task
 
 NOTES_FILE = "roberta_jax_task.json"
 _FORMAT = 1
-# Of rows, where nobody says more: as in training. Short models get shares of their length.
-_LONGEST_ROW, _STRIDE, _QUESTION, _OPTION = 512, 128, 64, 128
 
 
 def read_foreign_task_model(folder: pathlib.Path, mesh: Mesh, task: str = "") -> TaskModelFolder:
@@ -45,7 +42,11 @@ def read_foreign_task_model(folder: pathlib.Path, mesh: Mesh, task: str = "") ->
 
     foreign = read_huggingface_task(folder, put=put)
     noted = _read_notes(folder)
-    found, limits, columns = noted or (_task_of(folder, foreign), _limits_of(foreign.config), {})
+    found, limits, columns = noted or (
+        _task_of(folder, foreign),
+        RowLimits.of_encoder(foreign.config),
+        {},
+    )
     _check_kind(folder, foreign, found)
     found = dataclasses.replace(found, labels=foreign.labels if found.labels else ())
     if task and task != found.name:
@@ -119,16 +120,6 @@ def _check_kind(folder: pathlib.Path, foreign: ForeignTaskModel, task: Task) -> 
             f"{task.num_outputs} outputs, and the model has a head for {foreign.head.task} with "
             f"{foreign.head.num_outputs}. They do not belong together: remove the file."
         )
-
-
-def _limits_of(encoder: EncoderConfig) -> RowLimits:
-    length = min(encoder.max_positions, _LONGEST_ROW)
-    return RowLimits(
-        max_length=length,
-        window_stride=max(1, min(_STRIDE, length // 3)),
-        max_question_tokens=max(1, min(_QUESTION, length // 4)),
-        max_option_tokens=max(1, min(_OPTION, length // 4)),
-    )
 
 
 def _as_published(folder: pathlib.Path, found: Task, name: str) -> Task:

@@ -6,7 +6,7 @@ A folder with `task.json`, `checkpoints/` (verified, as in a workdir) and `token
 import dataclasses
 import json
 import pathlib
-from typing import Any
+from typing import Any, Self
 
 import jax
 from jax.sharding import Mesh, NamedSharding
@@ -37,6 +37,17 @@ class RowLimits:
     window_stride: int
     max_question_tokens: int
     max_option_tokens: int
+
+    @classmethod
+    def of_encoder(cls, encoder: EncoderConfig) -> Self:
+        """Where nobody says more: training's defaults; a short model gets shares of its length."""
+        length = min(encoder.max_positions, 512)
+        return cls(
+            max_length=length,
+            window_stride=max(1, min(128, length // 3)),
+            max_question_tokens=max(1, min(64, length // 4)),
+            max_option_tokens=max(1, min(128, length // 4)),
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from roberta_jax.finetune import evaluate
 from roberta_jax.finetune.model_folder import TaskModelFolder, read_task_model
 from roberta_jax.finetune.objective import TaskObjective
-from roberta_jax.finetune.rows import BatchMaker
+from roberta_jax.finetune.rows import BatchMaker, cut_texts
 from roberta_jax.tasks.examples import Example
 from roberta_jax.tasks.features import TaskRows, make_rows
 from roberta_jax.tasks.predictions import Predictions, decide
@@ -70,12 +70,27 @@ class Predictor:
         return evaluate.make_predictor(objective, maker, 1)
 
 
+@dataclasses.dataclass(frozen=True)
+class SplitPredictions:
+    """What came of predicting whole splits.
+
+    Attributes:
+      files: that were written.
+      scores: of the splits that have labels: split → score → value.
+      notes: how many texts of a split were cut.
+    """
+
+    files: tuple[epath.Path, ...]
+    scores: dict[str, dict[str, float]]
+    notes: tuple[str, ...]
+
+
 def predict_splits(
     folder: pathlib.Path,
     splits: Mapping[str, Sequence[Example]],
     output: pathlib.Path,
     mesh: Mesh,
-) -> tuple[list[epath.Path], dict[str, dict[str, float]]]:
+) -> SplitPredictions:
     """Writes the predictions of a model for whole splits, in the format of its task.
 
     Args:
@@ -83,22 +98,23 @@ def predict_splits(
       splits: by name; none asks nothing of the model.
       output: the folder that receives the files.
       mesh: under which this is called.
-
-    Returns:
-      The files; and of the splits that have labels, split → score → value.
     """
     files: list[epath.Path] = []
     scores: dict[str, dict[str, float]] = {}
+    notes: list[str] = []
     if not splits:
-        return files, scores
+        return SplitPredictions((), {}, ())
     model = read_task_model(folder, mesh)
     predictor = Predictor(model, mesh)
     threshold = model.no_answer_threshold
     for name, examples in splits.items():
-        found = predictor(examples)
+        rows = predictor.rows(examples)
+        if text := cut_texts(model.task, rows, model.limits):
+            notes.append(f"{name}: {text}; they were cut")
+        found = predictor(examples, rows)
         files += write_predictions(
             output, model.task, name, examples, found, no_answer_threshold=threshold
         )
         if can_be_scored(model.task, examples):
             scores[name] = score(model.task, examples, found, no_answer_threshold=threshold)
-    return files, scores
+    return SplitPredictions(tuple(files), scores, tuple(notes))

@@ -14,6 +14,7 @@ from roberta_jax.data.tokenizer import Tokenizer
 from roberta_jax.encoder.model import Params, bind
 from roberta_jax.errors import UserError
 from roberta_jax.finetune.evaluate import evaluate_seeds, make_predictor
+from roberta_jax.finetune.model_folder import RowLimits
 from roberta_jax.finetune.objective import TaskObjective, head_of
 from roberta_jax.finetune.rows import BatchMaker, SplitRows, share_of
 from roberta_jax.finetune.source import encoder_branches
@@ -66,16 +67,16 @@ def make_probe(
     if config.kind == "linear":
         check_classes(task, train)
     dev = _some(splits[dev_name], config.dev_examples)
-    length = min(encoder.max_positions, 512)
+    limits = RowLimits.of_encoder(encoder)
 
     def rows(examples: Sequence[Example]) -> TaskRows:
-        return make_rows(task, examples, tokenizer, max_length=length)
+        return make_rows(task, examples, tokenizer, **dataclasses.asdict(limits))
 
     maker = BatchMaker(
         mesh,
         pad_id=encoder.pad_id,
         token_types=encoder.num_token_types > 1,
-        max_length=length,
+        max_length=limits.max_length,
     )
     both = (SplitRows(TRAIN, train, rows(train)), SplitRows(dev_name, dev, rows(dev)))
     if config.kind == "linear":

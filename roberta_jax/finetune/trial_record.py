@@ -101,8 +101,10 @@ def read_outcome(folder: pathlib.Path) -> TrialOutcome:
     return TrialOutcome(trial, seeds, confusions, folder / BEST_FOLDER, notes)
 
 
-def earlier_outcomes(trials: pathlib.Path, present: Collection[TrialOutcome]) -> list[TrialOutcome]:
-    """The complete trials of earlier runs, which count beside those of this one.
+def earlier_outcomes(
+    trials: pathlib.Path, present: Collection[TrialOutcome]
+) -> tuple[list[TrialOutcome], list[TrialOutcome]]:
+    """The complete trials of earlier runs: those that count beside the present, and the others.
 
     One is left out that has, at the same rate and batch size, a seed of another that counts: a
     seed counts once.
@@ -112,15 +114,20 @@ def earlier_outcomes(trials: pathlib.Path, present: Collection[TrialOutcome]) ->
         for each in present
         for seed in each.trial.seeds
     }
-    found = []
+    found, left_out = [], []
+    names = {each.trial.name for each in present}
     for path in sorted(trials.glob(f"*/{TRIAL_FILE}")):
+        if path.parent.name in names:
+            continue
         outcome = read_outcome(path.parent)
         trial = outcome.trial
         own = {(trial.learning_rate, trial.batch_size, seed) for seed in trial.seeds}
         if not own & taken:
             taken |= own
             found.append(outcome)
-    return found
+        else:
+            left_out.append(outcome)
+    return found, left_out
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -98,6 +98,20 @@ def test_flags_win_over_fields_and_fields_over_the_recipe(called):
     assert config_of(called, "--epochs=2", "--config.fit.epochs=4", recipe).fit.epochs == 2
 
 
+def test_fields_need_no_recipe(called, capsys):
+    """As a table of the user's has none."""
+    table = ("--task=classification", "--train=a.tsv", "--config.fit.seeds_at_once=1")
+    wanted = {"table.train": "a.tsv", "fit.seeds_at_once": 1}
+    assert differences(config_of(called, *table, "--seeds=3"), c.FinetuneConfig()) == {
+        **wanted,
+        "num_seeds": 3,
+    }
+    assert "no --config" not in capsys.readouterr().out
+    found = config_of(called, "--task=sst2", "--config.fit.epochs=4")
+    assert differences(found, c.FinetuneConfig()) == {"task": "sst2", "fit.epochs": 4.0}
+    assert "no --config: sst2 is trained with the defaults" in capsys.readouterr().out
+
+
 def test_resume_reaches_the_run(called):
     for flags, resume in (((), "auto"), (("--resume=never",), "never")):
         config_of(called, "--task=sst2", *flags)
@@ -309,7 +323,7 @@ def test_what_is_missing_is_said(capsys, tmp_path, monkeypatch):
         (("--resume=must",), "value should be one of <auto|never>"),
         (("--batch_size=8",), "Unknown command line flag 'batch_size'"),
         (("more", "words"), "takes no positional arguments, got ['more', 'words']"),
-        (("--config.seed=1",), "--config is missing"),
+        (("--config.seeds=1",), "no such field. Did you mean --config.seed, --config.num_seeds?"),
         ((f"--config={RECIPE}:sst3",), "'sst3' is no task of GLUE"),
         ((f"--config={RECIPE}", "--task=squad1"), "'squad1' is no task of GLUE"),
         ((f"--config={RECIPE}:sst2", "--config.fit.batch=8"), "--config.fit.batch_size"),

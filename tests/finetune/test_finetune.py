@@ -19,10 +19,12 @@ from roberta_jax.finetune.conclusion import say_result
 from roberta_jax.finetune.finetune import finetune
 from roberta_jax.finetune.finetuned_model import load_task
 from roberta_jax.finetune.model_folder import RowLimits, find_task_model, read_task_model
+from roberta_jax.finetune.predict import SplitPredictions, predict_splits
 from roberta_jax.finetune.rows import SplitRows
 from roberta_jax.finetune.task_run import Trial, TrialOutcome
 from roberta_jax.parallel.mesh import make_mesh
 from roberta_jax.tasks.catalogue import find_task
+from roberta_jax.tasks.examples import TextExample
 from roberta_jax.tasks.features import TaskRows
 from roberta_jax.tasks.glue import load_glue
 from roberta_jax.tasks.results import CurvePoint, read_results, seed_result
@@ -230,6 +232,13 @@ def test_seeds_side_by_side_are_the_seeds_alone(finished, complete, glue, tmp_pa
         )
 
 
+def test_the_workdir_of_a_pretraining_run_is_refused(complete, glue):
+    before = sorted(complete.rglob("*"))
+    with pytest.raises(UserError, match=r"is the workdir of a pretraining run.* --workdir=.*/"):
+        finetune(finetune_config(glue), complete, init_from=str(complete))
+    assert sorted(complete.rglob("*")) == before
+
+
 def test_other_settings_in_the_same_place_are_refused_by_name(finished, complete, glue):
     with pytest.raises(UserError, match=r"fit\.epochs \(2\.0, now 3\.0\)"):
         finetune(finetune_config(glue, fit__epochs=3.0), finished, init_from=str(complete))
@@ -287,7 +296,9 @@ def test_a_sweep_keeps_the_best_median_and_its_best_seed(complete, glue, tmp_pat
         return outcome(run, trial, folder, [accuracies[seed - 3] for seed in trial.seeds])
 
     monkeypatch.setattr(finetune_module, "run_trial", run_trial)
-    monkeypatch.setattr(finetune_module, "predict_splits", lambda *arguments: ([], {}))
+    monkeypatch.setattr(
+        finetune_module, "predict_splits", lambda *arguments: SplitPredictions((), {}, ())
+    )
     config = finetune_config(
         glue, num_seeds=3, fit__learning_rates="1e-5,3e-5", fit__batch_sizes="8,16"
     )
@@ -379,10 +390,14 @@ def test_texts_that_are_mostly_cut_are_told(
 
 
 def test_half_of_the_rows_are_not_most_of_them_and_windows_are_read_whole():
-    def told(num_cut, kind="sst2", longest=64):
-        ids = [np.zeros(3, np.int32)] * 4
+    def told(num_cut, kind="sst2", longest=64, group_size=1):
+        ids = [np.zeros(3, np.int32)] * 4 * group_size
         splits = [
-            SplitRows(name, [None] * 4, TaskRows(ids, np.zeros(4), None, num_cut=count))
+            SplitRows(
+                name,
+                [None] * 4,
+                TaskRows(ids, np.zeros(4), None, group_size=group_size, num_cut=count),
+            )
             for name, count in (("train", num_cut), ("dev", 0))
         ]
         limits = RowLimits(
@@ -391,10 +406,25 @@ def test_half_of_the_rows_are_not_most_of_them_and_windows_are_read_whole():
         return finetune_module._mostly_cut(find_task(kind), splits, limits, longest)
 
     assert told(2) == () == told(4, "squad1")
+    # Of four questions with four options each, options are counted.
+    assert told(8, "race", group_size=4) == () != told(9, "race", group_size=4)
     (note,) = told(3)
     assert note.startswith("most texts of train are") and "takes up to 64 tokens" in note
     (note,) = told(3, longest=32)
     assert "--max_length" not in note and "this model takes no longer rows" in note
+
+
+def test_test_rows_that_are_cut_are_told(tmp_path):
+    write_model(tmp_path / "model")
+    mesh = make_mesh(c.MeshConfig())
+    examples = [TextExample(str(n), ("the river " * n,), None) for n in (1, 50, 90)]
+    with jax.set_mesh(mesh):
+        found = predict_splits(tmp_path / "model", {"test": examples}, tmp_path / "out", mesh)
+        nothing = predict_splits(tmp_path / "model", {}, tmp_path / "out", mesh)
+    (note,) = found.notes
+    assert note.startswith("test: 2 of 3 texts ") and note.endswith("; they were cut")
+    assert [path.exists() for path in found.files] == [True] and found.scores == {}
+    assert nothing == SplitPredictions((), {}, ())
 
 
 def test_the_last_line_says_of_which_evaluation_the_figure_is(capsys):
@@ -484,7 +514,9 @@ def test_a_fine_tuned_encoder_begins_another_task(finished, complete, glue, tmp_
 def test_a_task_that_does_not_begin_with_mnli_s_model_says_so(
     finished, complete, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(finetune_module, "predict_splits", lambda *arguments: ([], {}))
+    monkeypatch.setattr(
+        finetune_module, "predict_splits", lambda *arguments: SplitPredictions((), {}, ())
+    )
     monkeypatch.setattr(
         finetune_module,
         "run_trial",

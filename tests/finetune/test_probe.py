@@ -15,7 +15,7 @@ from roberta_jax.report.metrics import read_metrics
 from roberta_jax.report.plots import probe_quantities
 from roberta_jax.train.pretrain import pretrain
 from roberta_jax.train.restore import load_run, load_run_tokenizer
-from tests.finetune.tasks_on_disk import write_sst2
+from tests.finetune.tasks_on_disk import write_race, write_squad, write_sst2
 from tests.train import runs
 
 
@@ -130,6 +130,13 @@ def test_so_many_examples_are_looked_at_and_the_same_every_time(run, glue, monke
         probe_of(run, glue, train_examples=20, dev_examples=7)(run[2])
     (first, second) = ([[e.id for e in part[1]] for part in given[1:]] for given in seen)
     assert [len(set(part)) for part in first] == [20, 7] and first == second
+
+
+def test_a_model_of_few_positions_can_be_asked_what_has_long_rows(run, tmp_path):
+    for task, write in (("race", write_race), ("squad2", write_squad)):
+        data = write(tmp_path / task)
+        found = probe_of(run, data, task=task, kind="finetune", epochs=1.0)(run[2])
+        assert all(0 <= value <= 1 for value in found.values()) and found
 
 
 def test_what_a_linear_probe_cannot_take_is_said(run, tmp_path):

@@ -128,9 +128,11 @@ def test_earlier_trials_count_unless_a_seed_would_count_twice(tmp_path):
     write(tmp_path, Trial(3e-5, 16, (3,)), settings(), complete=False)
     present = [read_outcome(tmp_path / TRIAL.name)]
     assert present[0].trial == TRIAL
-    found = [outcome.trial for outcome in earlier_outcomes(tmp_path, present)]
-    assert sorted(found, key=str) == sorted(trials[2:], key=str)
+    found, left_out = earlier_outcomes(tmp_path, present)
+    assert sorted((each.trial for each in found), key=str) == sorted(trials[2:], key=str)
+    assert [each.trial for each in left_out] == [trials[1]]
     # Without any, each seed still counts once.
-    found = [outcome.trial for outcome in earlier_outcomes(tmp_path, [])]
+    found, left_out = ([each.trial for each in some] for some in earlier_outcomes(tmp_path, []))
+    assert sorted(found + left_out, key=str) == sorted(trials, key=str) and len(left_out) == 1
     seeds = [(each.learning_rate, each.batch_size, seed) for each in found for seed in each.seeds]
     assert len(seeds) == len(set(seeds)) and TRIAL in found
