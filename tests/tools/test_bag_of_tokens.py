@@ -1,23 +1,17 @@
 """What tokens tell without their order: counts by hand, and words that only vectors can know."""
 
-import importlib.util
-import pathlib
 import sys
 
 import numpy as np
 import pytest
 
 from roberta_jax.tasks.examples import TextExample
-
-PATH = pathlib.Path(__file__).parents[2] / "tools" / "bag_of_tokens.py"
+from tests.tools.loading import load_tool
 
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("bag_of_tokens", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("bag_of_tokens")
 
 
 class Numbers:

@@ -1,6 +1,5 @@
 """The curve of fine-tuning runs: everything is read before anything is written."""
 
-import importlib.util
 import pathlib
 import sys
 
@@ -8,17 +7,14 @@ import pytest
 
 from roberta_jax.tasks.results import write_results
 from tests.tasks.runs import make_result
+from tests.tools.loading import load_tool
 
-PATH = pathlib.Path(__file__).parents[2] / "tools" / "finetune_curve.py"
 BEGIN, END = "<!-- curve: begin -->", "<!-- curve: end -->"
 
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("finetune_curve", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("finetune_curve")
 
 
 @pytest.fixture
