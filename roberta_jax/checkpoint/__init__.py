@@ -5,5 +5,6 @@ same tree on any mesh, bit for bit, or an error that says which checkpoint is da
 
 - `store`: asynchronous saves, and the restore that goes from the newest step to older ones.
 - `fingerprint`: a hash of array contents that doesn't depend on the sharding.
-- `policy`: which checkpoints stay; `quiet`: silence about what orbax leaves behind a failure.
+- `reading`: arrays are read to the end, even when one of them fails.
+- `policy`: which checkpoints stay.
 """

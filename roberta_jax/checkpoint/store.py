@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from orbax.checkpoint.checkpoint_managers import PolicyCheckpointInfo, Preservat
 
 from roberta_jax.checkpoint.fingerprint import fingerprint
 from roberta_jax.checkpoint.policy import steps_to_keep
-from roberta_jax.checkpoint.quiet import collect_quietly, ignore_closed_loops
+from roberta_jax.checkpoint.reading import StateReader
 from roberta_jax.config import CheckpointConfig
 from roberta_jax.errors import MachineError, UserError
 from roberta_jax.parallel.processes import all_or_none, from_first
@@ -82,14 +83,14 @@ class CheckpointStore:
         self.folder = Path(folder).absolute()
         self._preservation = _Preservation(config or CheckpointConfig())
         # Reading waits for no other process: `all_or_none` does, and knows of failures.
-        self._alone = ocp.options.MultiprocessingOptions(
+        alone = ocp.options.MultiprocessingOptions(
             primary_host=jax.process_index(), active_processes={jax.process_index()}
         )
-        self._reader = ocp.Checkpointer(
-            ocp.CompositeCheckpointHandler(), multiprocessing_options=self._alone
+        self._state_reader = StateReader(alone)
+        self._record_reader = ocp.Checkpointer(
+            ocp.CompositeCheckpointHandler(), multiprocessing_options=alone
         )
         self._manager = None if config is None else self._open()
-        ignore_closed_loops()
         for step in self.steps() if self._manager else ():
             self._note_evaluation(step, self._try_record(step))
 
@@ -186,7 +187,8 @@ class CheckpointStore:
         self.wait()
         if self._manager is not None:
             self._manager.close()
-        self._reader.close()
+        self._state_reader.close()
+        self._record_reader.close()
 
     def read_record(self, step: int) -> dict[str, Any]:
         """What was stored beside the state of a step.
@@ -197,7 +199,11 @@ class CheckpointStore:
         return all_or_none("record", lambda: self._read_record(step))
 
     def _read_record(self, step: int) -> dict[str, Any]:
-        record = dict(self._read(step, record=ocp.args.JsonRestore())["record"])
+        arguments = ocp.args.Composite(record=ocp.args.JsonRestore())
+        read = functools.partial(
+            self._record_reader.restore, self.folder / str(step), args=arguments
+        )
+        record = dict(self._explain_read(step, read)["record"])
         if record.pop("checksum", None) != _checksum(record):
             raise self._damaged(step, "its record is not what was saved")
         return record
@@ -216,11 +222,7 @@ class CheckpointStore:
         """
         record = self.read_record(step)
         self._check_layout(step, record["arrays"], _layout(target))
-        state = all_or_none(
-            "state", lambda: self._read(step, state=ocp.args.StandardRestore(target))["state"]
-        )
-        self._check_contents(step, record["fingerprint"], state)
-        return Restored(step, state, record)
+        return self._restored(step, target, record, record["fingerprint"])
 
     def restore_part(self, step: int, target: dict[str, Any]) -> Restored:
         """Some of the top-level fields of the state at `step`, verified; the others are not read.
@@ -239,20 +241,14 @@ class CheckpointStore:
             for name in ("arrays", "fingerprint")
         )
         self._check_layout(step, arrays, _layout(target))
-        arguments = ocp.args.PyTreeRestore(
-            item=target,
-            restore_args=ocp.checkpoint_utils.construct_restore_args(target),
-            partial_restore=True,
-        )
-        reader = ocp.Checkpointer(
-            ocp.PyTreeCheckpointHandler(), multiprocessing_options=self._alone
-        )
-        with contextlib.closing(reader):
-            folder = self.folder / str(step) / "state"
-            state = all_or_none(
-                "state",
-                lambda: self._explain_read(step, lambda: reader.restore(folder, args=arguments)),
-            )
+        return self._restored(step, target, record, contents)
+
+    def _restored(
+        self, step: int, target: Any, record: dict[str, Any], contents: dict[str, str]
+    ) -> Restored:
+        folder = self.folder / str(step) / "state"
+        read = functools.partial(self._state_reader.read, folder, target)
+        state = all_or_none("state", lambda: self._explain_read(step, read))
         self._check_contents(step, contents, state)
         return Restored(step, state, record)
 
@@ -330,10 +326,6 @@ class CheckpointStore:
         source.rename(target)
         return target.name
 
-    def _read(self, step: int, **items: Any) -> Any:
-        folder, arguments = self.folder / str(step), ocp.args.Composite(**items)
-        return self._explain_read(step, lambda: self._reader.restore(folder, args=arguments))
-
     def _explain_read(self, step: int, read: Callable[[], Any]) -> Any:
         try:
             return read()
@@ -343,7 +335,6 @@ class CheckpointStore:
         except Exception as error:
             number = error.errno if isinstance(error, OSError) else None
             reason = " ".join(str(error).split())[:200]
-        collect_quietly()
         if number in _REFUSALS or any(word in reason for word in _REFUSAL_WORDS):
             raise MachineError(
                 f"Checkpoint {self.folder / str(step)} cannot be read: {reason}. It was left as "

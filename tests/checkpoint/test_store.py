@@ -308,7 +308,7 @@ def test_what_the_machine_refuses_is_not_damage(folder, monkeypatch, error, kind
         raise error
 
     with CheckpointStore(folder, KEEP_ALL) as store:
-        monkeypatch.setattr(store._reader, "restore", refuse)
+        monkeypatch.setattr(store._state_reader, "read", refuse)
         with pytest.raises(kind) as caught:
             store.restore_newest(target(), lambda line: None)
         if kind is MachineError:
