@@ -15,6 +15,7 @@ The strength of the penalty is chosen by five-fold cross-validation in the train
 """
 
 import argparse
+import collections
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -40,6 +41,7 @@ from roberta_jax.tasks.glue import load_glue
 WINDOW = 5
 SMOOTHING = 0.75
 PENALTIES = (0.01, 0.1, 1.0)
+FOLDS = 5
 # Beside the bag's features, which are 0 or 1, those of the vectors are scaled to this deviation.
 VECTORS_BESIDE_BAG = 0.4
 TOKENS_AT_ONCE = 4_000_000
@@ -61,6 +63,7 @@ def main() -> None:
         task, tokenizer = find_task(options.task), load_tokenizer(options.tokenizer)
         splits = load_glue(task, options.data).splits
         dev = splits[task.dev[0]]
+        of_shares = [share_for_folds(splits[TRAIN], share) for share in options.shares.split(",")]
         files = find_files(options.input)
         counts, num_tokens = cooccurrences(encoded(files, tokenizer), tokenizer.vocab_size)
     except UserError as error:
@@ -68,11 +71,29 @@ def main() -> None:
     vectors = singular_vectors(counts, options.vector_size)
     print(f"vectors: {options.vector_size} numbers for each token, from {num_tokens:,} tokens")
     print("| task | training rows | bag | vectors | both |\n|---|---|---|---|---|")
-    for share in map(float, options.shares.split(",")):
-        train = share_of(splits[TRAIN], share, seed=FinetuneConfig().seed)
+    for train in of_shares:
         found = accuracies(train, dev, tokenizer, vectors)
         cells = " | ".join(f"{100 * each:.1f}" for each in found)
         print(f"| {task.title}, accuracy | {len(train):,} | {cells} |", flush=True)
+
+
+def share_for_folds(examples: Sequence[Example], share: str) -> Sequence[Example]:
+    """The rows that `finetune` takes; UserError where cross-validation cannot divide them."""
+    try:
+        of_all = float(share)
+    except ValueError:
+        of_all = 0.0
+    if not 0 < of_all <= 1:
+        raise UserError(f"--shares has {share}. Give numbers above 0 and at most 1.")
+    train = share_of(examples, of_all, seed=FinetuneConfig().seed)
+    answers = collections.Counter(example.label for example in train)
+    rarest = min(answers[label] for label in {example.label for example in examples})
+    if rarest < FOLDS:
+        raise UserError(
+            f"--shares has {share}: of one label that leaves {rarest} training rows, and the "
+            f"{FOLDS} folds of the cross-validation need as many. Give a larger share."
+        )
+    return train
 
 
 def encoded(files: Sequence[Any], tokenizer: Tokenizer) -> Iterator[np.ndarray]:
@@ -168,7 +189,7 @@ def means(bags: Any, vectors: np.ndarray) -> np.ndarray:
 def regression(features: Any, answers: Sequence[float | None]) -> Any:
     """The logistic regression whose penalty is the best in five-fold cross-validation."""
     model = sklearn.linear_model.LogisticRegression(max_iter=300)
-    search = sklearn.model_selection.GridSearchCV(model, {"C": PENALTIES}, cv=5)
+    search = sklearn.model_selection.GridSearchCV(model, {"C": PENALTIES}, cv=FOLDS)
     return search.fit(features, answers)
 
 

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from roberta_jax.errors import UserError
 from roberta_jax.tasks.examples import TextExample
 from tests.tools.loading import load_tool
 
@@ -93,3 +94,16 @@ def test_a_folder_that_is_not_there_is_told(tool, monkeypatch, capsys, tmp_path)
     with pytest.raises(SystemExit) as stopped:
         tool.main()
     assert stopped.value.code == 2 and str(tmp_path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("share", ["0", "1.5", "ten", "nan", ""])
+def test_a_share_is_a_part(tool, share):
+    with pytest.raises(UserError, match="above 0 and at most 1"):
+        tool.share_for_folds([TextExample("0", ("1",), 0)], share)
+
+
+def test_every_label_has_a_row_for_each_fold(tool):
+    examples = [TextExample(str(row), ("1",), row % 10 == 0) for row in range(100)]
+    assert len(tool.share_for_folds(examples, "1")) == 100
+    with pytest.raises(UserError, match=r"has 0\.2: of one label that leaves [0-4] training rows"):
+        tool.share_for_folds(examples, "0.2")
