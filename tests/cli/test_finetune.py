@@ -423,6 +423,7 @@ def finetuned(complete, tmp_path, *flags):
     return result, workdir / result.name
 
 
+@pytest.mark.slow
 def test_a_table_of_pairs_with_three_classes(complete, tmp_path, capsys):
     write_pairs(tmp_path / "train.csv")
     write_pairs(tmp_path / "dev.csv", 9)

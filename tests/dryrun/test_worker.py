@@ -18,6 +18,7 @@ from roberta_jax.errors import MachineError, UserError
 from tests.dryrun.cases import tiny_config
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_has_the_devices_that_were_asked_for():
     before = dict(os.environ)
     result = compile_for(tiny_config(), parse_topology("cpu:2"), math.inf)  # Here are 8.

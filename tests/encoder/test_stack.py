@@ -3,6 +3,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from roberta_jax.encoder.dropout import site_keys
@@ -52,6 +53,7 @@ def test_the_scan_is_a_loop_over_the_layers():
     assert not np.allclose(scanned, x, atol=0.1)
 
 
+@pytest.mark.slow
 def test_rematerialization_changes_neither_loss_nor_gradient():
     params, run = make()
     x, real = inputs()

@@ -111,7 +111,8 @@ def test_the_model_that_stays_is_that_of_the_best_seed_at_its_best_evaluation(fi
     assert np.mean(said.values == np.array([each.label for each in examples])) == best
 
 
-@pytest.mark.parametrize("gain", [pytest.param(0.0, marks=pytest.mark.slow), 1e-12])
+@pytest.mark.slow
+@pytest.mark.parametrize("gain", [0.0, 1e-12])
 def test_the_figures_are_those_of_the_weights_that_stay(
     complete, glue, tmp_path, monkeypatch, gain
 ):
@@ -161,7 +162,7 @@ def interrupt():
     [
         pytest.param(2, interrupt, marks=pytest.mark.slow),
         pytest.param(6, interrupt, marks=pytest.mark.slow),
-        (9, interrupt),
+        pytest.param(9, interrupt, marks=pytest.mark.slow),
         # After a checkpoint between two evaluations.
         (11, kill),
         # After an evaluation that no checkpoint has.
@@ -449,6 +450,7 @@ def test_it_learns_what_can_be_learned(complete, tmp_path):
     assert result.figures()["dev"]["accuracy"].median >= 0.9
 
 
+@pytest.mark.slow
 def test_squad_with_its_classifier_runs_through(complete, tmp_path):
     data = write_squad(tmp_path / "squad")
     config = finetune_config(
@@ -472,6 +474,7 @@ def test_squad_with_its_classifier_runs_through(complete, tmp_path):
     assert "answerable_head" in model.params and model.no_answer_threshold is not None
 
 
+@pytest.mark.slow
 def test_the_answers_of_a_test_split_score_the_model_that_is_kept(complete, tmp_path, capsys):
     data = write_race(tmp_path / "race")
     config = finetune_config(
@@ -498,6 +501,7 @@ def test_the_answers_of_a_test_split_score_the_model_that_is_kept(complete, tmp_
     assert "RACE, test (not used for any choice)" in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_encoder_begins_another_task(finished, complete, glue, tmp_path):
     config = finetune_config(glue, num_seeds=1, fit__epochs=1.0, optimizer__peak_learning_rate=1e-9)
     assert finetune(config, tmp_path / "run", init_from=str(finished)) == 0
@@ -558,6 +562,7 @@ def test_random_weights_take_the_shape_only(complete, glue, tmp_path):
     assert abs(table[2:300].std() - 0.02) < 2e-3  # As drawn.
 
 
+@pytest.mark.slow
 def test_a_share_of_the_training_rows(complete, glue, tmp_path):
     config = finetune_config(glue, num_seeds=1, data__train_share=0.25, fit__epochs=1.0)
     assert finetune(config, tmp_path / "run", init_from=str(complete)) == 0

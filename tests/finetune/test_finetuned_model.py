@@ -126,6 +126,7 @@ def test_a_threshold_leaves_questions_unanswered(loaded, tmp_path):
     assert all(answer.text for answer in never.answer(questions, passages))
 
 
+@pytest.mark.slow
 def test_an_option_is_chosen(loaded):
     options = ["old", "no", "stone"]
     question, passage = "Is it _ ?", "The bridge."

@@ -64,6 +64,7 @@ def test_a_run_looks_at_a_task_and_learns_the_same(complete, dataset, glue, tmp_
     assert quantity.title == "Probe: sst2 accuracy"
 
 
+@pytest.mark.slow
 def test_features_are_means_over_the_states_of_each_rows_own_tokens(run, tmp_path, monkeypatch):
     """Of every row by itself, without padding, the mean taken by NumPy; of any weights."""
     mesh, encoder, params, tokenizer = run
@@ -99,7 +100,7 @@ def test_features_are_means_over_the_states_of_each_rows_own_tokens(run, tmp_pat
     assert np.abs(seen[0][1][0] - seen[1][1][0]).max() > 1e-2
 
 
-@pytest.mark.parametrize("kind", ["linear", "finetune"])
+@pytest.mark.parametrize("kind", ["linear", pytest.param("finetune", marks=pytest.mark.slow)])
 def test_a_probe_finds_what_the_weights_tell_and_no_more(run, glue, kind):
     """The classes of `glue` have no word in common; weights of nothing but 0 see no word."""
     _, encoder, params, _ = run
@@ -132,6 +133,7 @@ def test_so_many_examples_are_looked_at_and_the_same_every_time(run, glue, monke
     assert [len(set(part)) for part in first] == [20, 7] and first == second
 
 
+@pytest.mark.slow
 def test_a_model_of_few_positions_can_be_asked_what_has_long_rows(run, tmp_path):
     for task, write in (("race", write_race), ("squad2", write_squad)):
         data = write(tmp_path / task)

@@ -66,7 +66,7 @@ def test_seeds_and_rate_are_no_part_of_the_program():
     assert len(texts) == 1
 
 
-@pytest.mark.parametrize("table", ["bert", "fairseq"])
+@pytest.mark.parametrize("table", ["bert", pytest.param("fairseq", marks=pytest.mark.slow)])
 def test_the_decay_is_that_of_the_config(table):
     """Rows that weigh nothing give a gradient of 0: the decay alone moves the weights."""
     mesh = make_mesh(c.MeshConfig())

@@ -119,6 +119,7 @@ def test_seeds_side_by_side_are_each_seed_alone_with_dropout(together, alone):
     assert (together[0].run.step == STEPS).all()
 
 
+@pytest.mark.slow
 def test_rows_that_are_filled_up_further_make_no_difference():
     """A seed alone has rows of its own length; beside another one, of the other's."""
     assert tiny.CONFIG.attention_dropout_rate > 0 and tiny.CONFIG.num_heads > 1

@@ -116,6 +116,7 @@ def test_a_text_that_is_too_long_is_cut_with_a_warning_or_refused(model):
 # ---- Logits -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_logits_are_those_of_the_rows_alone_whatever_stands_beside_them(model):
     tokenizer = model.tokenizer
     rows = [tokenizer.row(tokenizer.encode(text)) for text in ("The old river", "stone", "q " * 5)]

@@ -315,6 +315,7 @@ def test_whole_words_and_wide_rows_of_slots_can_be_trained(dataset, tmp_path):
     assert "updates_skipped" not in last
 
 
+@pytest.mark.slow
 def test_a_run_whose_phases_change_goes_on_in_its_data(dataset, complete, tmp_path, capsys):
     """Fewer phases, more phases, a dataset at another place: no row is seen again or left out."""
     workdir, moved = runs.workdir_copy(complete, tmp_path / "run"), tmp_path / "moved"

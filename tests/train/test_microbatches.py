@@ -84,6 +84,7 @@ def test_what_is_computed_again_takes_no_memory():
     assert activation_bytes_per_row(config_of(8, compute_dtype="float32"), 512) > 1.5 * sizes[0]
 
 
+@pytest.mark.slow
 def test_the_estimate_is_about_what_the_compiled_step_needs():
     """Not below it, which could run out of memory, and not far above, which would be slow."""
     from roberta_jax.objective.masking import MaskedBatch

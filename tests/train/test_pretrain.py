@@ -51,7 +51,9 @@ def next_batches(dataset, record, seed):
 
 
 @pytest.mark.parametrize(
-    "stops", [[7], [5], [6, 10, 17]], ids=["between lines", "at a checkpoint", "often"]
+    "stops",
+    [[7], [5], pytest.param([6, 10, 17], marks=pytest.mark.slow)],
+    ids=["between lines", "at a checkpoint", "often"],
 )
 def test_stop_and_resume_is_no_stop(dataset, complete, tmp_path, monkeypatch, capsys, stops):
     config, workdir = runs.tiny_config(dataset), tmp_path / "run"
@@ -267,6 +269,7 @@ def test_there_must_be_something_to_resume(dataset, tmp_path, no_compilation, re
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_must_goes_on_and_never_begins(dataset, complete, tmp_path, monkeypatch, capsys):
     config = runs.tiny_config(dataset)
     workdir = kill_after_step_ten(complete, tmp_path / "run")
@@ -351,6 +354,7 @@ def test_damaged_checkpoints_are_never_a_fresh_start(dataset, complete, tmp_path
     assert runs.lines_of(workdir) == lines
 
 
+@pytest.mark.slow
 def test_the_command_that_began_from_other_weights_goes_on(dataset, complete, tmp_path, capsys):
     config, workdir = runs.tiny_config(dataset, train__duration="10 steps"), tmp_path / "run"
     again = {"init_from": str(complete)}

@@ -34,6 +34,7 @@ def test_programs_are_kept_in_the_folder_and_only_meanwhile(no_cache, tmp_path):
     assert jax.config.values["jax_compilation_cache_dir"] is None
 
 
+@pytest.mark.slow
 def test_a_restart_finds_them(no_cache, tmp_path):
     found = []
     jax.monitoring.register_event_listener(lambda event, **values: found.append(event))

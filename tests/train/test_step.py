@@ -155,7 +155,9 @@ def on_eight(config, data):
     return run_steps(config, data, make_mesh(MeshConfig()), 3)
 
 
-@pytest.mark.parametrize("shape", [ONE, (2, 2, 1, 2)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [ONE, pytest.param((2, 2, 1, 2), marks=pytest.mark.slow)], ids=str
+)
 def test_the_devices_do_not_change_a_step(config, data, on_eight, shape):
     state, metrics = run_steps(config, data, small_mesh(shape), 3)
     wanted, wanted_metrics = on_eight
@@ -201,6 +203,7 @@ def test_the_state_is_donated_and_stays_where_the_tables_say(config, data):
         assert leaf.sharding.mesh.shape == mesh.shape, path
 
 
+@pytest.mark.slow
 def test_the_loss_falls_on_rows_that_are_seen_again(data):
     config = resolve(
         tiny_config(
@@ -223,6 +226,7 @@ def test_the_loss_falls_on_rows_that_are_seen_again(data):
     assert losses[-1] < losses[0] - 1.5
 
 
+@pytest.mark.slow
 def test_examples_of_a_packed_row_are_trained_as_if_each_had_its_own(data, config):
     """Loss and gradient of two examples in one row are those of the two in rows of their own."""
     tokenizer = data.tokenizer()
@@ -255,6 +259,7 @@ def test_examples_of_a_packed_row_are_trained_as_if_each_had_its_own(data, confi
     assert abs(float(seen.loss - sums.loss)) > 1e-4
 
 
+@pytest.mark.slow
 def test_the_gradient_is_summed_over_the_devices_once_a_step(data, config):
     """However many microbatches there are: nothing is summed over devices in a loop over them."""
     train = dataclasses.replace(config.train, batch_size=32, num_microbatches=4)
@@ -275,7 +280,7 @@ def test_the_gradient_is_summed_over_the_devices_once_a_step(data, config):
     assert num_params <= summed <= 1.1 * num_params
 
 
-@pytest.mark.parametrize("where", ["loss", "gradient"])
+@pytest.mark.parametrize("where", ["loss", pytest.param("gradient", marks=pytest.mark.slow)])
 def test_an_update_that_is_not_finite_leaves_the_state_as_it_was(data, where):
     config = resolve(
         tiny_config(

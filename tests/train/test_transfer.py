@@ -167,6 +167,7 @@ def test_the_result_is_split_as_the_run_wants_it(tokenizer):
 # ---- In a run -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_on_other_text_begins_with_the_weights_of_another(complete, tmp_path, capsys):
     other = runs.make_dataset(tmp_path / "data", seed=1, vocab_size=320, sequence_length=48)
     config = runs.tiny_config(
