@@ -1,6 +1,7 @@
-"""Reads of arrays that leave nothing behind when one of them fails."""
+"""Reads of arrays that leave nothing behind when they fail or are interrupted."""
 
 import asyncio
+import concurrent.futures
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ class StateReader:
         self._checkpointer = ocp.Checkpointer(handler, multiprocessing_options=options)
 
     def read(self, folder: Path, target: Any) -> Any:
-        """The arrays of `target` from a folder that may hold more.
+        """The arrays of `target` from a folder that may hold more; Ctrl-C waits for the read.
 
         Args:
           folder: of the state.
@@ -52,7 +53,10 @@ class StateReader:
             restore_args=ocp.checkpoint_utils.construct_restore_args(target),
             partial_restore=True,
         )
-        return self._checkpointer.restore(folder, args=arguments)
+        # Ctrl-C reaches the main thread only. Inside of orbax it would close the event loop under
+        # the readers, or come out as an array that cannot be read.
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            return thread.submit(self._checkpointer.restore, folder, args=arguments).result()
 
     def close(self) -> None:
         """Closes."""

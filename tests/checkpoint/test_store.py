@@ -1,9 +1,12 @@
 """Saves in the background, restores that are verified, damage that is seen and said."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -313,6 +316,24 @@ def test_what_the_machine_refuses_is_not_damage(folder, monkeypatch, error, kind
             store.restore_newest(target(), lambda line: None)
         if kind is MachineError:
             assert "It was left as it is" in str(caught.value)
+        assert store.steps() == [1, 2, 3] and store.set_aside() == []
+
+
+def test_an_interruption_waits_for_the_read_and_is_not_damage(folder, monkeypatch):
+    with CheckpointStore(folder, KEEP_ALL) as store:
+        checkpointer, done = store._state_reader._checkpointer, []
+        restore = checkpointer.restore
+
+        def interrupted(*arguments, **options):
+            time.sleep(0.2)  # The main thread waits by then.
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append(restore(*arguments, **options))
+            return done[0]
+
+        monkeypatch.setattr(checkpointer, "restore", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.restore_newest(target(), lambda line: None)
+        assert len(done) == 1
         assert store.steps() == [1, 2, 3] and store.set_aside() == []
 
 
