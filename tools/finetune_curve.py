@@ -107,6 +107,9 @@ def draw(found, output):
                     linewidth=0,
                 )
             result, _ = next(iter(next(iter(kinds.values())).values()))
+            low, high = axes.get_ylim()
+            if high - low < 2:  # A tenth of a point must not fill the panel.
+                axes.set_ylim((low + high) / 2 - 1, (low + high) / 2 + 1)
             axes.set_title(result.title)
             axes.set_xscale("log")
             axes.set_xlabel("training rows")

@@ -4,6 +4,7 @@ import pathlib
 import sys
 
 import pytest
+from matplotlib.figure import Figure
 
 from roberta_jax.tasks.results import write_results
 from tests.tasks.runs import make_result
@@ -68,3 +69,15 @@ def test_two_workdirs_for_one_point_are_refused_by_name(called):
     said = called()
     assert "runs/b and runs/c both hold SST-2 of random weights with 160 training rows" in said
     assert not pathlib.Path("curve.png").exists()
+
+
+def test_a_tenth_of_a_point_does_not_fill_a_panel(called, tool, monkeypatch):
+    figures = []
+    monkeypatch.setattr(
+        tool, "Figure", lambda **size: figures.append(Figure(**size)) or figures[-1]
+    )
+    write_results("runs/a", [make_result("sst2", [0.5, 0.501, 0.5], init_from="base")])
+    write_results("runs/b", [make_result("sst2", [0.5, 0.5, 0.5])])
+    assert called() == ""
+    low, high = figures[0].axes[0].get_ylim()
+    assert low < 50 and high > 50.1 and high - low == pytest.approx(2)
